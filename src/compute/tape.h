@@ -1,0 +1,107 @@
+/* tape.h — op calls recorded as they run; backward walks them in reverse.
+ *
+ * A family's forward is straight-line code over this header and never says "gradient". The model is
+ * one residual stream and segments that read and add to it:
+ *
+ *     tape_stream_begin   x_0 = embedding                               (stream)
+ *     n = tape_segment    s = x + pending delta; n = rmsnorm(s)         opens a segment
+ *     … ops on values …
+ *     tape_add_linear     pending delta = linear(value)                 closes the segment
+ *
+ * Memory is the step arena, used as a stack. Per segment the plan says KEEP (its values stay until
+ * backward) or RECOMPUTE (only s stays; the segment's calls run again, at the same addresses, when
+ * backward reaches it). Addresses are the same every step. A value has one consumer; the stream's
+ * gradient is one buffer for the whole model.
+ *
+ * Without training (TAPE_INFER) nothing is recorded or saved and each segment reuses the memory of
+ * the one before.
+ */
+#ifndef COMPUTE_TAPE_H
+#define COMPUTE_TAPE_H
+
+#include "compute/compute.h"
+
+typedef enum TapeMode { TAPE_INFER, TAPE_TRAIN } TapeMode;
+typedef enum SegmentMode { SEGMENT_KEEP, SEGMENT_RECOMPUTE } SegmentMode;
+
+/* One activation: [rows, cols], with its gradient once backward has made it. */
+typedef struct Value {
+    Tensor x;
+    Tensor dx;
+    struct GradGroup *group; /* siblings from one linear group share one gradient matrix */
+    int64_t column;          /* of this value inside the group */
+    bool wants_grad;
+} Value;
+
+/* A parameter vector or matrix that may be trained: grad empty = frozen. */
+typedef struct ParamRef {
+    Tensor value; /* f32 */
+    Tensor grad;  /* f32, accumulated, or empty */
+} ParamRef;
+
+/* One part of a linear group as the tape takes it (model/linear.c fills it). */
+typedef struct LinearSpec {
+    const Weight *w;
+    Tensor dw;         /* empty = frozen */
+    ParamRef bias;     /* value empty = none */
+    ParamRef a, b;     /* value empty = none */
+    float scale;
+} LinearSpec;
+
+typedef struct AttentionSpans {
+    const int32_t *kv_begin, *kv_end, *q_end;
+} AttentionSpans;
+
+typedef struct Tape Tape;
+
+/* host: records, rewound by tape_begin; step: the device slab. Both outlive the tape. */
+Tape *tape_make(Backend *backend, Arena *host, Arena *step);
+/* Starts a pass over T tokens: rewinds both arenas to where they were at tape_make.
+ * segment_mode: for TAPE_TRAIN. */
+void tape_begin(Tape *tape, TapeMode mode, SegmentMode segment_mode);
+Backend *tape_backend(Tape *tape);
+
+void tape_stream_begin(Tape *tape, const Weight *table, Tensor dtable, float scale,
+                       const int32_t *tokens, int64_t n_tokens);
+/* Opens a segment (or the final norm). rank: total rank of the linear group that reads the result
+ * (the producer leaves its row tail). */
+Value *tape_segment(Tape *tape, ParamRef norm, float eps, int64_t rank);
+Value *tape_rmsnorm(Tape *tape, Value *x, ParamRef norm, float eps, int64_t head_dim);
+/* out: n_parts values. */
+void tape_linear(Tape *tape, Value *x, const LinearSpec *parts, int n_parts, Value **out);
+void tape_rope(Tape *tape, Value *q, Value *k, Tensor table, const int32_t *positions, int head_dim,
+               RopePairing pairing);
+typedef struct AttentionShape {
+    int n_heads, n_kv_heads, head_dim;
+    float scale;
+} AttentionShape;
+/* k, v may live in a cache (TAPE_INFER): then k_cache/v_cache are given instead of the values. */
+Value *tape_attention(Tape *tape, Value *q, Value *k, Value *v, AttentionShape shape,
+                      AttentionSpans spans, int64_t rank);
+Value *tape_attention_cached(Tape *tape, Value *q, Tensor k_cache, Tensor v_cache,
+                             AttentionShape shape, AttentionSpans spans, int64_t rank);
+void tape_copy_rows(Tape *tape, Value *src, Tensor dst, const int32_t *index);
+Value *tape_glu(Tape *tape, Value *gate, Value *up, Activation act, int64_t rank);
+/* Close a segment: the result is what the next segment adds to the stream. */
+void tape_add_linear(Tape *tape, Value *x, const LinearSpec *part);
+void tape_add_rmsnorm(Tape *tape, Value *x, ParamRef norm, float eps);
+
+/* Loss over rows of the last segment's value; nll: [max_rows, 1] f32 device memory of the caller. */
+typedef struct LossRows {
+    const int32_t *rows, *targets; /* [max_rows] */
+    int64_t max_rows;
+    const StepState *step;
+    Tensor nll;
+} LossRows;
+void tape_cross_entropy(Tape *tape, Value *x, const Weight *head, Tensor dhead, LossRows loss);
+/* Walks back. TAPE_TRAIN only, after tape_cross_entropy. */
+void tape_backward(Tape *tape);
+/* Runs one op outside any pass (optimiser, refresh), scratch from the step arena. */
+void tape_run(Tape *tape, OpCall *call, Pass pass);
+
+/* Seconds and calls per op and pass since tape_make, when profiling was switched on. */
+typedef struct OpTime { double seconds; int64_t calls; } OpTime;
+void tape_profile(Tape *tape, bool on);
+const OpTime *tape_times(const Tape *tape, Pass pass); /* [OP_COUNT] */
+
+#endif

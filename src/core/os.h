@@ -1,0 +1,30 @@
+/* os.h — the operating system behind one face: time, processor features, memory, ids, threads.
+ * One os_<system>.c per system implements it. */
+#ifndef CORE_OS_H
+#define CORE_OS_H
+
+#include "core/base.h"
+
+double os_now(void);                     /* monotonic seconds */
+void os_time_iso(char out[32]);          /* local time, 2026-05-25T10:37:00.123456 */
+void os_time_iso_utc(char out[32]);      /* …Z */
+uint64_t os_memory_total(void);          /* bytes of RAM (cgroup limit if lower); 0 = unknown */
+uint64_t os_memory_available(void);      /* bytes that can be had without swapping */
+uint64_t os_process_peak(void);          /* peak resident bytes of this process */
+int os_core_count(void);                 /* cores this process may use */
+const char *os_cpu_name(void);           /* "AMD EPYC 9654" or "unknown processor" */
+bool os_random(void *out, size_t bytes); /* cryptographic; false when there is none */
+bool os_uuid_hex(char out[33]);          /* uuid4 without dashes */
+const char *os_env(const char *name);    /* NULL when unset or empty */
+bool os_stderr_is_terminal(void);
+bool os_stdout_is_terminal(void);
+
+/* Processor features that kernels ask for. */
+typedef struct CpuFeatures {
+    bool avx2, fma, f16c, avx512, avx512_bf16, avx512_vnni, amx_bf16, neon;
+} CpuFeatures;
+/* Features of this processor, less those masked by BACKPROPAGATE_CPU_ISA=generic|avx2|avx512 (read
+ * once; for tests and bug reports). */
+const CpuFeatures *os_cpu_features(void);
+
+#endif

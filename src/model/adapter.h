@@ -1,0 +1,67 @@
+/* adapter.h — low-rank adapters (LoRA, Hu et al. 2021): made, initialised, read and written in PEFT
+ * layout, attached to a model. Knows no families and no backends beyond memory.
+ *
+ * All parameters are one flat f32 vector (values, gradients, moments are four such vectors), in the
+ * order: layer, role, A then B; so the optimiser is one call and a checkpoint one block. A and B
+ * rows are in the order of the base file (see model.h on rope); PEFT files hold ROPE_HALVES order.
+ */
+#ifndef MODEL_ADAPTER_H
+#define MODEL_ADAPTER_H
+
+#include "model/model.h"
+
+typedef struct AdapterConfig {
+    int64_t r;
+    double alpha;
+    unsigned targets; /* bit per Role < ROLE_LINEAR_COUNT */
+} AdapterConfig;
+
+enum { ADAPTER_ALL_LINEAR = (1u << ROLE_LINEAR_COUNT) - 1 };
+
+typedef struct AdapterPair { /* one target */
+    bool present;
+    int64_t in, out;
+    int64_t a_offset, b_offset; /* elements in the flat vector */
+} AdapterPair;
+
+struct Adapter {
+    AdapterConfig config;
+    int64_t n_layers;
+    AdapterPair *pairs;  /* [n_layers * ROLE_LINEAR_COUNT] */
+    int64_t n_params;
+    float *values;       /* device, f32 [n_params]; NULL until adapter_place */
+    float *grads;        /* NULL when not trained */
+    float *m, *v;
+};
+
+/* "q_proj,v_proj", "all-linear" → targets. CONFIG_INVALID_SETTING naming what matches nothing. */
+bool adapter_parse_targets(const char *text, unsigned *targets, Err *err);
+const char *adapter_target_name(Role role); /* "q_proj" */
+
+/* Shapes only. r > min(in, out) of a target is an error naming it. */
+Adapter *adapter_make(const Model *model, const AdapterConfig *config, Arena *out, Err *err);
+/* Memory from the run slab, same amounts on the plan. trained: gradients and moments too. */
+typedef enum AdapterUse { ADAPTER_FROZEN, ADAPTER_TRAINED } AdapterUse;
+void adapter_place(Adapter *adapter, Backend *backend, AdapterUse use, Arena *slab);
+/* PEFT's default: A uniform(-1/sqrt(in), 1/sqrt(in)), B zero, from the seed. Host vector
+ * [n_params] → device. */
+void adapter_init_values(const Adapter *adapter, uint64_t seed, float *host_values);
+
+/* A PEFT folder: adapter_config.json + adapter_model.safetensors. Host vectors are in the order of
+ * this header. base_name: base_model_name_or_path. RUNTIME_LORA_EXPORT_FAILED / a foreign adapter:
+ * the tensor and both shapes are named. */
+bool adapter_save_peft(const Adapter *adapter, const Model *model, const float *host_values,
+                       const char *base_name, const char *folder, Err *err);
+/* Makes an adapter of the folder's configuration for this model and fills *host_values (in out). */
+Adapter *adapter_load_peft(const Model *model, const char *folder, float **host_values, Arena *out,
+                           Err *err);
+/* base_model_name_or_path of a PEFT folder, NULL (err set) when it is not one. */
+const char *adapter_base_name(const char *folder, Arena *out, Err *err);
+
+/* linear.c: the group of base weights and their adapter parts as the tape takes them. */
+void linear_group(const Model *model, int64_t layer, const Role *roles, int n, LinearSpec *specs);
+int64_t linear_rank(const Model *model, int64_t layer, const Role *roles, int n);
+/* Brings backend copies up to date after the masters changed. */
+void linear_refresh_all(const Model *model, Tape *tape);
+
+#endif

@@ -1,0 +1,42 @@
+/* event.h — the one event stream of a training run. train emits, everybody else listens. */
+#ifndef TRAIN_EVENT_H
+#define TRAIN_EVENT_H
+
+#include "core/err.h"
+#include "core/json.h"
+
+typedef enum EventKind {
+#define X(name, json, when) EVENT_##name,
+#include "train/events.def"
+#undef X
+    EVENT_COUNT
+} EventKind;
+
+typedef enum RunStatus { RUN_COMPLETED, RUN_INTERRUPTED, RUN_FAILED } RunStatus;
+
+typedef struct Event {
+    EventKind kind;
+    const char *run_id;
+    int64_t step, steps;         /* done so far, planned */
+    double loss;                 /* this step: token-weighted mean over its loss tokens */
+    double lr, grad_norm;
+    double tokens_per_second;    /* this step */
+    double peak_share;           /* model FLOP/s over the machine's measured product rate, 0..1 */
+    double seconds_left;
+    int64_t memory_bytes;        /* process peak */
+    int64_t step_tokens, loss_tokens;
+    double epoch;
+    const char *path;            /* checkpoint folder, or the adapter folder at the end */
+    RunStatus status;            /* RUN_ENDED */
+    const Err *error;            /* RUN_ENDED with RUN_FAILED */
+    double seconds;              /* since the start */
+    double mean_loss;            /* RUN_ENDED: mean of the step losses */
+} Event;
+
+const char *event_name(EventKind kind); /* the JSON name */
+/* The event as a JSON object {"event": …, fields that this kind carries}; owned by the caller. */
+Json *event_json(const Event *event);
+
+typedef void EventSink(void *context, const Event *event);
+
+#endif

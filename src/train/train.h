@@ -1,0 +1,80 @@
+/* train.h — one training run: memory plan, step loop, optimiser, schedule, checkpoints.
+ *
+ * Knows nothing of history, terminals or command lines: it is told everything in TrainOptions and
+ * tells everything through events. Deterministic: the same options, data, binary and machine kind
+ * give the same bits, also when the run was stopped at any checkpoint and resumed.
+ */
+#ifndef TRAIN_TRAIN_H
+#define TRAIN_TRAIN_H
+
+#include "data/pack.h"
+#include "model/adapter.h"
+#include "train/event.h"
+
+typedef enum Schedule { SCHEDULE_COSINE, SCHEDULE_LINEAR, SCHEDULE_CONSTANT, SCHEDULE_COUNT } Schedule;
+const char *schedule_name(Schedule schedule);
+bool schedule_parse(const char *text, Schedule *schedule);
+/* lr at optimiser step `step` (1 = first) as transformers' schedulers give it: linear warm-up from
+ * 0 over `warmup` steps (step s of warm-up has lr*(s-1)/warmup), then to 0 at `steps`. */
+double schedule_lr(Schedule schedule, double lr, int64_t step, int64_t warmup, int64_t steps);
+
+typedef struct TrainOptions {
+    const char *run_id;       /* 32 hex digits */
+    const char *output;       /* folder; checkpoint-N and lora/ go here */
+    const char *base_name;    /* base_model_name_or_path of the saved adapter */
+    int64_t steps;            /* optimiser steps; 0: epochs decides */
+    double epochs;
+    int32_t batch_size;       /* sequences a microbatch; 0 = auto: largest that the plan says fits */
+    int32_t accumulation;     /* microbatches a step */
+    int32_t max_seq_length;
+    bool packing;
+    double lr, weight_decay, max_grad_norm;
+    int64_t warmup_steps;
+    Schedule schedule;
+    uint64_t seed;
+    int64_t save_steps;       /* checkpoint every N steps; 0 = only at the end and on a stop */
+    SegmentMode segments;     /* keep, or recompute to save memory */
+    uint64_t memory_limit;    /* bytes the plan may use; 0 = what is available less a reserve */
+    bool profile;             /* time every op */
+    const char *resume_from;  /* a checkpoint-N folder, or NULL */
+    const char *options_json; /* stored in the checkpoint, compared on resume by the caller */
+    EventSink *sink;
+    void *sink_context;
+    const volatile int *stop; /* non-zero: finish the step, save, end with RUN_INTERRUPTED */
+} TrainOptions;
+
+/* What the plan predicts, in bytes, before anything large is taken. */
+typedef struct MemoryPlan {
+    size_t weights, run, step; /* the three slabs: exact */
+    size_t other;              /* base process, mapped base weights that are read, dataset, context */
+    int32_t batch_size;
+    int32_t tokens;            /* T of a microbatch */
+} MemoryPlan;
+
+typedef struct TrainResult {
+    RunStatus status;
+    int64_t steps;
+    double final_loss;   /* mean of the step losses, as the original reports */
+    double last_loss;
+    double seconds;
+    int64_t tokens;
+    float *losses;       /* [steps] of this process's steps after the resume point, in out */
+    int64_t n_losses;
+    MemoryPlan plan;
+    size_t used_weights, used_run, used_step; /* real slab peaks, to compare with the plan */
+    const char *adapter_path;    /* OUT/lora when completed or interrupted */
+    const char *checkpoint_path; /* last committed, or NULL */
+    OpTime op_times[PASS_COUNT][OP_COUNT]; /* when profiled */
+} TrainResult;
+
+/* backend: where to run, already open. model: opened, not placed; adapter: made, not placed.
+ * tokenizer files are written beside the adapter by the caller. On failure an event RUN_ENDED with
+ * the error has been sent and everything committed so far is kept. */
+bool train_run(Model *model, Adapter *adapter, const Dataset *dataset, Backend *backend,
+               const TrainOptions *options, Arena *out, TrainResult *result, Err *err);
+
+/* The memory plan alone (same code on the plan backend). batch_size 0 in options: chosen. */
+bool train_plan(Model *model, Adapter *adapter, const Dataset *dataset, const Backend *backend,
+                const TrainOptions *options, MemoryPlan *plan, Err *err);
+
+#endif
