@@ -233,9 +233,18 @@ struct Backend {
     void (*zero)(Backend *backend, void *dst, size_t bytes);
     /* Puts a weight where the ops read it, taking what it needs from `slab` (the CPU: nothing). */
     void (*weight_open)(Backend *backend, Weight *weight, Arena *slab);
+    /* The same for all weights of one linear group (the parts of one LinearArgs, in order), with
+     * room for low-rank parts of total rank `rank`. NULL: this backend keeps weights one by one.
+     * group_bytes is what group_open (and, with n = 1 and rank 0, weight_open) takes from the slab;
+     * pure, so that the plan can ask without the device. Callers use backend_open_group. */
+    size_t (*group_bytes)(const Backend *backend, Weight *const *weights, int n, int64_t rank);
+    void (*group_open)(Backend *backend, Weight *const *weights, int n, int64_t rank, Arena *slab);
     /* Waits for all work. NULL, or the text of the first device error. */
     const char *(*finish)(Backend *backend);
     void (*close)(Backend *backend);
+    /* What weight_open takes from its slab (a multiple of ARENA_ALIGN); pure, so that the plan can
+     * ask. NULL: nothing. */
+    size_t (*weight_bytes)(const Backend *backend, const Weight *weight);
 };
 
 /* Tail columns for a low-rank group of total rank r on this backend. */
@@ -245,10 +254,24 @@ static inline int backend_row_tail(const Backend *backend, int64_t r)
     return m == 0 ? 0 : (int)round_up(r, m);
 }
 
+/* Places the weights of one linear group; every linear weight is opened this way, once. */
+static inline void backend_open_group(Backend *backend, Weight *const *weights, int n,
+                                      int64_t rank, Arena *slab)
+{
+    if (backend->group_open != NULL) {
+        backend->group_open(backend, weights, n, rank, slab);
+        return;
+    }
+    for (int i = 0; i < n; i++)
+        backend->weight_open(backend, weights[i], slab);
+}
+
 /* The CPU backend: f32 activations, all storage dtypes. */
 bool backend_open_cpu(Backend *backend, Err *err);
-/* The plan: `model_of` gives traits and scratch sizes; every op does nothing, every slab is
- * imaginary (addresses nobody may read), upload and download do nothing. */
+/* The plan: `model_of`, which must outlive it, gives traits, scratch and weight sizes; every op does
+ * nothing, every slab is imaginary (addresses nobody may read), upload and download do nothing.
+ * slab_open with PLAN_SLAB_BYTES gives a slab that never fills: its arena's peak is the answer. */
+#define PLAN_SLAB_BYTES (SIZE_MAX / 16)
 void backend_open_plan(Backend *plan, const Backend *model_of);
 /* "avx512", "avx2", "generic": the kernels that the CPU backend chose. */
 const char *cpu_kernel_name(void);

@@ -54,15 +54,17 @@ typedef struct AttentionSpans {
 
 typedef struct Tape Tape;
 
-/* host: records, rewound by tape_begin; step: the device slab. Both outlive the tape. */
+/* host: the tape and its records; step: the device slab. Both outlive the tape. */
 Tape *tape_make(Backend *backend, Arena *host, Arena *step);
-/* Starts a pass over T tokens: rewinds both arenas to where they were at tape_make.
- * segment_mode: for TAPE_TRAIN. */
+/* Starts a pass: rewinds both arenas to where they stood when tape_make returned, so nobody else
+ * may keep anything pushed on them later. segment_mode: for TAPE_TRAIN. */
 void tape_begin(Tape *tape, TapeMode mode, SegmentMode segment_mode);
 Backend *tape_backend(Tape *tape);
 
+/* The first call of a pass. rank: largest total rank of the linears that close segments (the
+ * stream's gradient, which is their dy, leaves that row tail). dtable empty = frozen. */
 void tape_stream_begin(Tape *tape, const Weight *table, Tensor dtable, float scale,
-                       const int32_t *tokens, int64_t n_tokens);
+                       const int32_t *tokens, int64_t n_tokens, int64_t rank);
 /* Opens a segment (or the final norm). rank: total rank of the linear group that reads the result
  * (the producer leaves its row tail). */
 Value *tape_segment(Tape *tape, ParamRef norm, float eps, int64_t rank);
@@ -94,9 +96,10 @@ typedef struct LossRows {
     Tensor nll;
 } LossRows;
 void tape_cross_entropy(Tape *tape, Value *x, const Weight *head, Tensor dhead, LossRows loss);
-/* Walks back. TAPE_TRAIN only, after tape_cross_entropy. */
+/* Walks back. TAPE_TRAIN only, once, after tape_cross_entropy. All values are dead afterwards. */
 void tape_backward(Tape *tape);
-/* Runs one op outside any pass (optimiser, refresh), scratch from the step arena. */
+/* Runs one unrecorded op (optimiser, refresh, logits); sets call->scratch, from the step arena above
+ * everything that is alive there. */
 void tape_run(Tape *tape, OpCall *call, Pass pass);
 
 /* Seconds and calls per op and pass since tape_make, when profiling was switched on. */

@@ -1,0 +1,444 @@
+/* tape.c — the forward half of the tape: values, records, and the memory of segments as it grows.
+ *
+ * Every function lays out the result, fills one OpCall, runs it and, in training, keeps it. The
+ * layout of the step arena is drawn in tape_impl.h; walking back is in tape_backward.c.
+ */
+#include "compute/tape.h"
+
+#include "compute/tape_impl.h"
+#include "core/os.h"
+
+Tape *tape_make(Backend *backend, Arena *host, Arena *step)
+{
+    must(backend != NULL && host != NULL && step != NULL && host != step);
+    Tape *tape = arena_new(host, Tape);
+    tape->backend = backend;
+    tape->host = host;
+    tape->step = step;
+    tape->host_mark = arena_mark(host);
+    tape->step_mark = arena_mark(step);
+    return tape;
+}
+
+Backend *tape_backend(Tape *tape)
+{
+    return tape->backend;
+}
+
+void tape_begin(Tape *tape, TapeMode mode, SegmentMode segment_mode)
+{
+    arena_rewind(tape->host, tape->host_mark);
+    arena_rewind(tape->step, tape->step_mark);
+    tape->mode = mode;
+    tape->segment_mode = segment_mode;
+    tape->n_tokens = 0;
+    tape->stream = tape->delta = tape->dres = (Tensor){0};
+    tape->delta_pending = tape->stream_wants = tape->loss_done = false;
+    tape->segment = NULL;
+    tape->embed = NULL;
+}
+
+void tape_profile(Tape *tape, bool on)
+{
+    tape->profile = on;
+}
+
+const OpTime *tape_times(const Tape *tape, Pass pass)
+{
+    must((unsigned)pass < PASS_COUNT);
+    return tape->times[pass];
+}
+
+void tape_run(Tape *tape, OpCall *call, Pass pass)
+{
+    Backend *backend = tape->backend;
+    must((unsigned)call->op < OP_COUNT && (unsigned)pass < PASS_COUNT);
+    OpFn *run = backend->run[pass][call->op];
+    must(run != NULL);
+    size_t mark = arena_mark(tape->step);
+    size_t bytes = backend->scratch(backend, call, pass);
+    call->scratch = bytes == 0 ? NULL : arena_push(tape->step, bytes);
+    if (tape->profile) {
+        backend->finish(backend);
+        double start = os_now();
+        run(backend, call);
+        backend->finish(backend);
+        tape->times[pass][call->op].seconds += os_now() - start;
+        tape->times[pass][call->op].calls++;
+    } else {
+        run(backend, call);
+    }
+    arena_rewind(tape->step, mark);
+}
+
+Tensor tape_push(Tape *tape, Dtype dtype, int64_t rows, int64_t cols, int64_t tail)
+{
+    assert(rows > 0 && cols > 0 && tail >= 0 && dtype_is_plain(dtype));
+    Tensor matrix = tensor_make(NULL, dtype, rows, cols);
+    matrix.stride = cols + tail;
+    matrix.data = arena_push(tape->step, tensor_bytes(&matrix));
+    return matrix;
+}
+
+Tensor tensor_columns(Tensor matrix, int64_t first, int64_t count)
+{
+    assert(first >= 0 && count > 0 && first + count <= matrix.stride);
+    matrix.data = (uint8_t *)matrix.data + dtype_row_bytes(matrix.dtype, first);
+    matrix.cols = count;
+    return matrix;
+}
+
+static bool training(const Tape *tape)
+{
+    return tape->mode == TAPE_TRAIN;
+}
+
+static Dtype activation(const Tape *tape)
+{
+    return tape->backend->traits.activation;
+}
+
+static bool is_trained(const ParamRef *param)
+{
+    return !tensor_is_empty(&param->grad);
+}
+
+static Value *value_make(Tape *tape, Tensor x, bool wants)
+{
+    Value *value = arena_new(tape->host, Value);
+    value->x = x;
+    value->wants_grad = wants;
+    return value;
+}
+
+/* A fresh [T, cols] value with room for the row tail of a group of total rank `rank`. */
+static Value *value_push(Tape *tape, int64_t cols, int64_t rank, bool wants)
+{
+    int64_t tail = backend_row_tail(tape->backend, rank);
+    return value_make(tape, tape_push(tape, activation(tape), tape->n_tokens, cols, tail), wants);
+}
+
+static Record *record_make(Tape *tape, OpId op)
+{
+    Record *record = arena_new(tape->host, Record);
+    record->call.op = op;
+    return record;
+}
+
+/* Runs the call; in training it becomes the last of the open segment. */
+static void record_run(Tape *tape, Record *record)
+{
+    TapeSegment *segment = tape->segment;
+    tape_run(tape, &record->call, PASS_FWD);
+    if (!training(tape))
+        return;
+    must(segment != NULL && !segment->closed);
+    record->prev = segment->last;
+    if (segment->last != NULL)
+        segment->last->next = record;
+    else
+        segment->first = record;
+    segment->last = record;
+}
+
+/* ---- the stream and its segments ---- */
+
+void tape_stream_begin(Tape *tape, const Weight *table, Tensor dtable, float scale,
+                       const int32_t *tokens, int64_t n_tokens, int64_t rank)
+{
+    must(tape->n_tokens == 0 && n_tokens > 0 && rank >= 0); /* first call of the pass */
+    const BackendTraits *traits = &tape->backend->traits;
+    int64_t tail = training(tape) ? backend_row_tail(tape->backend, rank) : 0;
+    tape->n_tokens = n_tokens;
+    tape->n_cols = table->cols;
+    tape->delta = tape_push(tape, traits->activation, n_tokens, table->cols, tail);
+    tape->dres = tape->delta;
+    if (training(tape) && traits->residual != traits->activation)
+        tape->dres = tape_push(tape, traits->residual, n_tokens, table->cols, 0);
+    tape->stream = tape_push(tape, traits->residual, n_tokens, table->cols, 0);
+
+    tape->embed = record_make(tape, OP_embed);
+    tape->embed->call.embed = (EmbedArgs){
+        .table = table, .tokens = tokens, .scale = scale, .y = tape->stream, .dtable = dtable};
+    tape->stream_wants = training(tape) && !tensor_is_empty(&dtable);
+    tape_run(tape, &tape->embed->call, PASS_FWD);
+}
+
+/* Ends the open segment: from here on only its s is sure to stay. */
+static void segment_leave(Tape *tape, TapeSegment *segment)
+{
+    must(segment->closed);
+    segment->inner_bytes = arena_mark(tape->step) - segment->inner_mark;
+    if (!training(tape) || tape->segment_mode == SEGMENT_RECOMPUTE)
+        arena_rewind(tape->step, segment->inner_mark);
+}
+
+static TapeSegment *segment_enter(Tape *tape)
+{
+    if (tape->segment != NULL)
+        segment_leave(tape, tape->segment);
+    TapeSegment *segment = arena_new(tape->host, TapeSegment);
+    segment->prev = tape->segment;
+    segment->stream_wants = tape->stream_wants;
+    if (tape->segment == NULL) { /* s_0 is x_0, pushed by tape_stream_begin */
+        segment->s_mark = tape->step_mark;
+    } else {
+        segment->s_mark = arena_mark(tape->step);
+        if (training(tape))
+            tape->stream =
+                tape_push(tape, tape->stream.dtype, tape->n_tokens, tape->n_cols, 0);
+    }
+    segment->s = tape->stream;
+    segment->inner_mark = arena_mark(tape->step);
+    tape->segment = segment;
+    return segment;
+}
+
+Value *tape_segment(Tape *tape, ParamRef norm, float eps, int64_t rank)
+{
+    must(tape->n_tokens > 0 && norm.value.cols == tape->n_cols);
+    must(tape->segment == NULL || tape->delta_pending);
+    Tensor before = tape->stream;
+    TapeSegment *segment = segment_enter(tape);
+    bool wants = training(tape) && (segment->stream_wants || is_trained(&norm));
+    Value *out = value_push(tape, tape->n_cols, rank, wants);
+
+    Record *record = record_make(tape, OP_rmsnorm);
+    RmsnormArgs *args = &record->call.rmsnorm;
+    *args = (RmsnormArgs){.x = before, .w = norm.value, .eps = eps, .y = out->x, .dw = norm.grad};
+    if (tape->delta_pending) {
+        args->delta = tape->delta;
+        args->sum = segment->s;
+    }
+    if (training(tape))
+        args->rstd = tape_push(tape, DTYPE_F32, tape->n_tokens, 1, 0);
+    record->out[0] = out;
+    record->wants = wants;
+    record_run(tape, record);
+    tape->delta_pending = false;
+    return out;
+}
+
+/* The closing op has filled delta. */
+static void segment_close(Tape *tape, bool wants)
+{
+    must(!tape->delta_pending && tape->segment != NULL && !tape->segment->closed);
+    tape->segment->closed = true;
+    tape->delta_pending = true;
+    tape->stream_wants = tape->stream_wants || wants;
+}
+
+/* ---- ops on values ---- */
+
+static Value *rmsnorm(Tape *tape, Value *x, ParamRef norm, float eps, Value *out)
+{
+    must(norm.value.cols == x->x.cols); /* one norm a row; per-head norms come with issue 7 */
+    Record *record = record_make(tape, OP_rmsnorm);
+    record->wants = training(tape) && (x->wants_grad || is_trained(&norm));
+    record->in[0] = x;
+    record->out[0] = out;
+    out->wants_grad = record->wants;
+    record->call.rmsnorm = (RmsnormArgs){
+        .x = x->x, .w = norm.value, .eps = eps, .y = out->x, .dw = norm.grad};
+    if (training(tape))
+        record->call.rmsnorm.rstd = tape_push(tape, DTYPE_F32, tape->n_tokens, 1, 0);
+    record_run(tape, record);
+    return out;
+}
+
+Value *tape_rmsnorm(Tape *tape, Value *x, ParamRef norm, float eps, int64_t head_dim)
+{
+    must(head_dim == x->x.cols);
+    return rmsnorm(tape, x, norm, eps, value_push(tape, x->x.cols, 0, false));
+}
+
+void tape_add_rmsnorm(Tape *tape, Value *x, ParamRef norm, float eps)
+{
+    must(x->x.cols == tape->n_cols);
+    Value *out = rmsnorm(tape, x, norm, eps, value_make(tape, tape->delta, false));
+    segment_close(tape, out->wants_grad);
+}
+
+static int64_t specs_rank(const LinearSpec *specs, int n_parts)
+{
+    int64_t rank = 0;
+    for (int i = 0; i < n_parts; i++)
+        if (!tensor_is_empty(&specs[i].a.value))
+            rank += specs[i].a.value.rows;
+    return rank;
+}
+
+/* Whether anything of the group is trained. */
+static bool specs_trained(const LinearSpec *specs, int n_parts)
+{
+    bool trained = false;
+    for (int i = 0; i < n_parts; i++)
+        trained = trained || !tensor_is_empty(&specs[i].dw) || is_trained(&specs[i].bias) ||
+                  is_trained(&specs[i].a) || is_trained(&specs[i].b);
+    return trained;
+}
+
+/* Where x A^T goes: the row tail of x where the backend wants one, else a matrix of its own. */
+static Tensor lowrank_hidden(Tape *tape, const Value *x, int64_t rank)
+{
+    if (rank == 0)
+        return (Tensor){0};
+    int64_t tail = backend_row_tail(tape->backend, rank);
+    if (tail == 0)
+        return tape_push(tape, activation(tape), tape->n_tokens, rank, 0);
+    must(x->group == NULL && x->x.stride >= x->x.cols + tail); /* its maker was told the rank */
+    return tensor_columns(x->x, x->x.cols, rank);
+}
+
+/* Fills everything of the call but y; y of part i is the next w->rows columns of `matrix`. */
+static Record *linear_record(Tape *tape, Value *x, const LinearSpec *specs, int n_parts,
+                             Tensor matrix)
+{
+    Record *record = record_make(tape, OP_linear);
+    LinearArgs *args = &record->call.linear;
+    record->in[0] = x;
+    record->wants = training(tape) && (x->wants_grad || specs_trained(specs, n_parts));
+    args->x = x->x;
+    args->h = lowrank_hidden(tape, x, specs_rank(specs, n_parts));
+    args->n_parts = n_parts;
+    int64_t column = 0;
+    for (int i = 0; i < n_parts; i++) {
+        const LinearSpec *spec = &specs[i];
+        must(spec->w->cols == x->x.cols);
+        args->part[i] = (LinearPart){
+            .w = spec->w, .bias = spec->bias.value, .a = spec->a.value, .b = spec->b.value,
+            .scale = spec->scale, .y = tensor_columns(matrix, column, spec->w->rows),
+            .dw = spec->dw, .dbias = spec->bias.grad, .da = spec->a.grad, .db = spec->b.grad};
+        column += spec->w->rows;
+    }
+    assert(column == matrix.cols);
+    return record;
+}
+
+void tape_linear(Tape *tape, Value *x, const LinearSpec *parts, int n_parts, Value **out)
+{
+    must(n_parts >= 1 && n_parts <= LINEAR_MAX_PARTS);
+    int64_t cols = 0;
+    for (int i = 0; i < n_parts; i++)
+        cols += parts[i].w->rows;
+    /* The tail is there for the gradient, which may take this very matrix (tape_backward.c). */
+    int64_t tail = training(tape) ? backend_row_tail(tape->backend, specs_rank(parts, n_parts)) : 0;
+    GradGroup *group = arena_new(tape->host, GradGroup);
+    group->y = tape_push(tape, activation(tape), tape->n_tokens, cols, tail);
+    group->n_parts = n_parts;
+    Record *record = linear_record(tape, x, parts, n_parts, group->y);
+    int64_t column = 0;
+    for (int i = 0; i < n_parts; i++) {
+        out[i] = value_make(tape, record->call.linear.part[i].y, record->wants);
+        out[i]->group = group;
+        out[i]->column = column;
+        column += parts[i].w->rows;
+        record->out[i] = out[i];
+    }
+    record_run(tape, record);
+}
+
+void tape_add_linear(Tape *tape, Value *x, const LinearSpec *part)
+{
+    must(part->w->rows == tape->n_cols);
+    must(!training(tape) || tape->delta.stride - tape->n_cols >=
+                                backend_row_tail(tape->backend, specs_rank(part, 1)));
+    Record *record = linear_record(tape, x, part, 1, tape->delta);
+    record_run(tape, record);
+    segment_close(tape, record->wants);
+}
+
+void tape_rope(Tape *tape, Value *q, Value *k, Tensor table, const int32_t *positions, int head_dim,
+               RopePairing pairing)
+{
+    must(head_dim > 0 && table.cols <= head_dim && table.cols % 2 == 0);
+    must(q->x.cols % head_dim == 0 && k->x.cols % head_dim == 0);
+    Record *record = record_make(tape, OP_rope);
+    record->in[0] = q;
+    record->in[1] = k;
+    record->wants = q->wants_grad || k->wants_grad;
+    record->call.rope = (RopeArgs){.q = q->x, .k = k->x, .table = table, .positions = positions,
+                                   .head_dim = head_dim, .rot = (int)table.cols,
+                                   .pairing = pairing};
+    record_run(tape, record);
+}
+
+static Value *attention(Tape *tape, Value *q, Tensor k, Tensor v, AttentionShape shape,
+                        AttentionSpans spans, int64_t rank, Record *record)
+{
+    must(shape.n_kv_heads > 0 && shape.n_heads % shape.n_kv_heads == 0);
+    must(q->x.cols == (int64_t)shape.n_heads * shape.head_dim);
+    must(k.cols == (int64_t)shape.n_kv_heads * shape.head_dim && v.cols == k.cols);
+    Value *out = value_push(tape, q->x.cols, rank, record->wants);
+    record->in[0] = q;
+    record->out[0] = out;
+    record->call.attention = (AttentionArgs){
+        .q = q->x, .k = k, .v = v, .y = out->x, .kv_begin = spans.kv_begin, .kv_end = spans.kv_end,
+        .q_end = spans.q_end, .n_heads = shape.n_heads, .n_kv_heads = shape.n_kv_heads,
+        .head_dim = shape.head_dim, .scale = shape.scale};
+    if (training(tape))
+        record->call.attention.lse =
+            tape_push(tape, DTYPE_F32, shape.n_heads, tape->n_tokens, 0);
+    record_run(tape, record);
+    return out;
+}
+
+Value *tape_attention(Tape *tape, Value *q, Value *k, Value *v, AttentionShape shape,
+                      AttentionSpans spans, int64_t rank)
+{
+    Record *record = record_make(tape, OP_attention);
+    record->in[1] = k;
+    record->in[2] = v;
+    record->wants = q->wants_grad || k->wants_grad || v->wants_grad;
+    must(!record->wants || spans.q_end != NULL);
+    return attention(tape, q, k->x, v->x, shape, spans, rank, record);
+}
+
+Value *tape_attention_cached(Tape *tape, Value *q, Tensor k_cache, Tensor v_cache,
+                             AttentionShape shape, AttentionSpans spans, int64_t rank)
+{
+    must(!training(tape));
+    return attention(tape, q, k_cache, v_cache, shape, spans, rank,
+                     record_make(tape, OP_attention));
+}
+
+void tape_copy_rows(Tape *tape, Value *src, Tensor dst, const int32_t *index)
+{
+    must(!training(tape) && src->x.cols == dst.cols);
+    OpCall call = {.op = OP_copy_rows};
+    call.copy_rows = (CopyRowsArgs){.src = src->x, .dst = dst, .index = index};
+    tape_run(tape, &call, PASS_FWD);
+}
+
+Value *tape_glu(Tape *tape, Value *gate, Value *up, Activation act, int64_t rank)
+{
+    must(gate->x.cols == up->x.cols);
+    Record *record = record_make(tape, OP_glu);
+    record->wants = gate->wants_grad || up->wants_grad;
+    Value *out = value_push(tape, gate->x.cols, rank, record->wants);
+    record->in[0] = gate;
+    record->in[1] = up;
+    record->out[0] = out;
+    record->call.glu = (GluArgs){.act = act, .gate = gate->x, .up = up->x, .y = out->x};
+    record_run(tape, record);
+    return out;
+}
+
+void tape_cross_entropy(Tape *tape, Value *x, const Weight *head, Tensor dhead, LossRows loss)
+{
+    must(!tape->loss_done && head->cols == x->x.cols);
+    must(loss.max_rows > 0 && loss.nll.rows == loss.max_rows && loss.nll.cols == 1);
+    OpCall call = {.op = OP_cross_entropy};
+    call.cross_entropy = (CrossEntropyArgs){.x = x->x, .w = head, .rows = loss.rows,
+                                            .targets = loss.targets, .step = loss.step,
+                                            .nll = loss.nll};
+    if (training(tape)) {
+        /* The gradient is made here, while the logits are at hand. */
+        if (x->wants_grad)
+            x->dx = tape_push(tape, activation(tape), tape->n_tokens, x->x.cols, 0);
+        call.cross_entropy.dx = x->dx;
+        call.cross_entropy.dw = dhead;
+    }
+    tape_run(tape, &call, PASS_FWD);
+    tape->loss_done = true;
+}

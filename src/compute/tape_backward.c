@@ -1,0 +1,193 @@
+/* tape_backward.c — the way back: segments from the last to the first, the records of each in
+ * reverse. Gradients of activations live above the segment's own values on the step arena and are
+ * given back with it; only the stream's gradient (dres, and delta as its twin in the activation
+ * dtype) lasts from segment to segment.
+ */
+#include "compute/tape.h"
+
+#include "compute/tape_impl.h"
+
+/* Where the gradient of a value goes. A value has one consumer, so it is asked for once. Siblings of
+ * a linear group share a matrix with the layout of their outputs. */
+static Tensor gradient_of(Tape *tape, Value *value)
+{
+    if (!value->wants_grad)
+        return (Tensor){0};
+    must(tensor_is_empty(&value->dx));
+    GradGroup *group = value->group;
+    Dtype dtype = tape->backend->traits.activation;
+    if (group == NULL) {
+        value->dx = tape_push(tape, dtype, value->x.rows, value->x.cols, 0);
+        return value->dx;
+    }
+    if (tensor_is_empty(&group->dy))
+        group->dy = tape_push(tape, dtype, group->y.rows, group->y.cols,
+                              group->y.stride - group->y.cols);
+    value->dx = tensor_columns(group->dy, value->column, value->x.cols);
+    return value->dx;
+}
+
+static void backward_rmsnorm(Tape *tape, Record *record, Tensor dy)
+{
+    RmsnormArgs *args = &record->call.rmsnorm;
+    args->dy = dy;
+    args->dx = gradient_of(tape, record->in[0]);
+    args->dx_beta = 0;
+    tape_run(tape, &record->call, PASS_BWD);
+}
+
+/* The record that opened the segment: its gradient joins the stream's. */
+static void backward_segment_norm(Tape *tape, TapeSegment *segment, float dx_beta)
+{
+    Record *record = segment->first;
+    RmsnormArgs *args = &record->call.rmsnorm;
+    must(record->call.op == OP_rmsnorm && !tensor_is_empty(&record->out[0]->dx));
+    args->dy = record->out[0]->dx;
+    if (segment->stream_wants) {
+        args->dx = tape->dres;
+        args->dx_beta = dx_beta;
+        if (tape->dres.data != tape->delta.data)
+            args->ddelta = tape->delta;
+    }
+    tape_run(tape, &record->call, PASS_BWD);
+}
+
+/* dy of a closing op is the stream's gradient as the activation dtype holds it. */
+static void backward_linear(Tape *tape, Record *record)
+{
+    LinearArgs *args = &record->call.linear;
+    for (int i = 0; i < args->n_parts; i++) {
+        const Value *out = record->out[i];
+        args->part[i].dy = out == NULL ? tape->delta : out->dx;
+        must(!tensor_is_empty(&args->part[i].dy)); /* its consumer made it */
+    }
+    args->dx = gradient_of(tape, record->in[0]);
+    tape_run(tape, &record->call, PASS_BWD);
+}
+
+static void backward_rope(Tape *tape, Record *record)
+{
+    record->call.rope.dq = record->in[0]->dx;
+    record->call.rope.dk = record->in[1]->dx;
+    tape_run(tape, &record->call, PASS_BWD);
+}
+
+static void backward_attention(Tape *tape, Record *record)
+{
+    AttentionArgs *args = &record->call.attention;
+    args->dy = record->out[0]->dx;
+    args->dq = gradient_of(tape, record->in[0]);
+    args->dk = gradient_of(tape, record->in[1]);
+    args->dv = gradient_of(tape, record->in[2]);
+    tape_run(tape, &record->call, PASS_BWD);
+}
+
+static void backward_glu(Tape *tape, Record *record)
+{
+    GluArgs *args = &record->call.glu;
+    Value *gate = record->in[0], *up = record->in[1];
+    /* Nothing reads gate and up after this: when they are all of their group, their matrix becomes
+     * its own gradient. */
+    if (gate->group != NULL && gate->group == up->group && gate->group->n_parts == 2)
+        gate->group->dy = gate->group->y;
+    args->dy = record->out[0]->dx;
+    args->dgate = gradient_of(tape, gate);
+    args->dup = gradient_of(tape, up);
+    tape_run(tape, &record->call, PASS_BWD);
+}
+
+static void backward_record(Tape *tape, Record *record)
+{
+    if (!record->wants)
+        return;
+    switch (record->call.op) {
+    case OP_rmsnorm: {
+        const Value *out = record->out[0];
+        bool closing = out->x.data == tape->delta.data;
+        backward_rmsnorm(tape, record, closing ? tape->delta : out->dx);
+        break;
+    }
+    case OP_linear:
+        backward_linear(tape, record);
+        break;
+    case OP_rope:
+        backward_rope(tape, record);
+        break;
+    case OP_attention:
+        backward_attention(tape, record);
+        break;
+    case OP_glu:
+        backward_glu(tape, record);
+        break;
+    default:
+        must(false); /* not recorded by tape.c */
+    }
+}
+
+/* Runs the closing op again only for what it saves (h, rstd); its output is dead, and delta already
+ * holds a gradient. */
+static void replay_closing(Tape *tape, const Record *record)
+{
+    OpCall call = record->call;
+    size_t mark = arena_mark(tape->step);
+    Tensor unused = tape_push(tape, tape->delta.dtype, tape->n_tokens, tape->n_cols, 0);
+    if (call.op == OP_rmsnorm)
+        call.rmsnorm.y = unused;
+    else
+        call.linear.part[0].y = unused;
+    if (call.op == OP_rmsnorm || !tensor_is_empty(&call.linear.h))
+        tape_run(tape, &call, PASS_FWD);
+    arena_rewind(tape->step, mark);
+}
+
+/* Makes the inner values of a segment again, where they were. */
+static void replay(Tape *tape, const TapeSegment *segment)
+{
+    must(segment->closed && arena_mark(tape->step) == segment->inner_mark);
+    arena_push(tape->step, segment->inner_bytes);
+    for (Record *record = segment->first; record != NULL; record = record->next) {
+        if (record == segment->last) {
+            replay_closing(tape, record);
+            continue;
+        }
+        OpCall call = record->call;
+        if (record == segment->first) { /* s is already there; delta is not */
+            call.rmsnorm.x = segment->s;
+            call.rmsnorm.delta = call.rmsnorm.sum = (Tensor){0};
+        }
+        tape_run(tape, &call, PASS_FWD);
+    }
+}
+
+static bool segment_wants(const TapeSegment *segment)
+{
+    for (const Record *record = segment->first; record != NULL; record = record->next)
+        if (record->wants)
+            return true;
+    return false;
+}
+
+void tape_backward(Tape *tape)
+{
+    must(tape->mode == TAPE_TRAIN && tape->loss_done);
+    must(tape->segment != NULL && !tape->segment->closed); /* the final norm */
+    float dx_beta = 0; /* the final norm is the first to write the stream's gradient */
+    for (TapeSegment *segment = tape->segment; segment != NULL; segment = segment->prev) {
+        if (!segment_wants(segment))
+            break; /* nothing trained below either */
+        if (segment->closed && tape->segment_mode == SEGMENT_RECOMPUTE)
+            replay(tape, segment);
+        for (Record *record = segment->last; record != segment->first; record = record->prev)
+            backward_record(tape, record);
+        if (segment->first->wants)
+            backward_segment_norm(tape, segment, dx_beta);
+        dx_beta = 1;
+        if (segment->prev != NULL)
+            arena_rewind(tape->step, segment->s_mark);
+    }
+    if (!tensor_is_empty(&tape->embed->call.embed.dtable)) {
+        tape->embed->call.embed.dy = tape->dres;
+        tape_run(tape, &tape->embed->call, PASS_BWD);
+    }
+    tape->loss_done = false;
+}
