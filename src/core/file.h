@@ -40,6 +40,9 @@ bool folder_commit(const char *path, ErrCode code, Err *err);
 void folder_abandon(const char *path); /* removes `<path>.partial` */
 void folder_recover(const char *path); /* undoes a half-done commit; call before reading */
 
+/* fsync of the folder that holds path (a new name is durable only then): 0 or an errno value. */
+int folder_sync_parent(const char *path);
+
 bool path_exists(const char *path);
 bool path_is_folder(const char *path);
 const char *path_join(Arena *out, const char *folder, const char *name);

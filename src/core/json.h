@@ -15,7 +15,8 @@ typedef struct json_t Json;
 enum { JSON_MAX_DEPTH = 128 };
 
 /* `code` is the error to report; the message carries `subject`, line and column. Duplicate keys:
- * the last one wins. A NUL escape inside a string and invalid UTF-8 are errors. */
+ * the last one wins. A NUL escape inside a string and invalid UTF-8 are errors, as is nesting deeper
+ * than JSON_MAX_DEPTH. Integers beyond 64 bits become doubles (real tokenizer_config.json have them). */
 Json *json_parse(Str text, const char *subject, ErrCode code, Err *err);
 Json *json_load(const char *path, ErrCode code, Err *err);
 void json_free(Json *json);
@@ -42,13 +43,13 @@ bool json_bool(const Json *json, bool fallback);
 
 Json *json_new_object(void);
 Json *json_new_array(void);
-Json *json_new_text(const char *text); /* NULL gives null; invalid UTF-8 is replaced */
+Json *json_new_text(const char *text); /* NULL gives null; invalid UTF-8 and NUL become U+FFFD */
 Json *json_new_str(Str text);
 Json *json_new_int(int64_t value);
 Json *json_new_double(double value); /* not finite gives null */
 Json *json_new_bool(bool value);
 Json *json_new_null(void);
-Json *json_copy(const Json *json); /* deep */
+Json *json_clone(const Json *json); /* deep */
 void json_put(Json *object, const char *key, Json *value);
 void json_add(Json *array, Json *value);
 void json_del(Json *object, const char *key);

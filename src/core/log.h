@@ -2,7 +2,7 @@
  *
  * Lines go to stderr and to the log file. Console form: "12:00:01 INFO  run_started run_id=…";
  * JSON form: one object a line with event, level, timestamp (ISO UTC), the bound fields, the given
- * fields. Secrets are redacted in both (spec of patterns in log.c). Never writes to stdout.
+ * fields. Secrets are redacted in both (patterns: log_redact.c). Never writes to stdout.
  */
 #ifndef CORE_LOG_H
 #define CORE_LOG_H

@@ -16,6 +16,11 @@ const char *os_cpu_name(void);           /* "AMD EPYC 9654" or "unknown processo
 bool os_random(void *out, size_t bytes); /* cryptographic; false when there is none */
 bool os_uuid_hex(char out[33]);          /* uuid4 without dashes */
 const char *os_env(const char *name);    /* NULL when unset or empty */
+/* Address space that reads as zero and is committed as it is touched; NULL when there is none. */
+void *os_reserve(size_t bytes);
+void os_release(void *base, size_t bytes);
+/* Ends the process as kill -9 would: nothing is flushed, nothing is run (fault tests). */
+NORETURN void os_die_now(void);
 bool os_stderr_is_terminal(void);
 bool os_stdout_is_terminal(void);
 
