@@ -10,6 +10,7 @@
 typedef struct HistoryStart {
     const char *run_id, *model, *dataset, *dataset_sha256;
     Json *hyperparameters; /* taken over */
+    Json *options;         /* every option that decides the run, for resume; taken over; may be NULL */
 } HistoryStart;
 
 /* Adds the entry (status running), or on resume sets the existing one to running again. */

@@ -29,8 +29,8 @@ bool checkpoint_save(const char *output, const Adapter *adapter, const Model *mo
  * names the folder and what is wrong. Strings and losses live in out. */
 bool checkpoint_load(const char *folder, const Adapter *adapter, CheckpointState *state,
                      float *values, float *m, float *v, Arena *out, Err *err);
-/* Highest-numbered usable checkpoint folder under output (torn ones are skipped with a log line);
- * NULL when there is none. */
-const char *checkpoint_latest(const char *output, Arena *out);
+/* Highest-numbered usable checkpoint folder of that run under output (torn ones, and those of other
+ * runs, are skipped with a log line); NULL when there is none. run_id NULL: of any run. */
+const char *checkpoint_latest(const char *output, const char *run_id, Arena *out);
 
 #endif

@@ -1,0 +1,158 @@
+/* backprop.h — fine-tune a language model and ship it.
+ *
+ *     #include <backprop.h>
+ *
+ *     int main(void)
+ *     {
+ *         bp_trainer *t = bp_open("SmolLM2-135M-Instruct.gguf", NULL);
+ *         bp_train(t, "my_data.jsonl", &(bp_train_options){.steps = 100});
+ *         bp_export(t, "gguf", &(bp_export_options){.quant = "q8_0"});
+ *         return bp_close(t);
+ *     }
+ *
+ * Three unchecked lines are safe: bp_open always returns a handle; the first error sticks to it and
+ * every later call does nothing; bp_close returns that error's exit code (0 = none). Without an
+ * event callback the error is also printed to stderr, once, as "[CODE] message" and a hint.
+ *
+ * Whatever a function returns belongs to the handle it came from and lives until bp_close, except
+ * text from bp_*_json, which lives until the next bp_*_json call on that handle. A handle is used by
+ * one thread at a time; only bp_stop may be called from another thread or a signal handler.
+ */
+#ifndef BACKPROP_H
+#define BACKPROP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(_WIN32)
+#define BP_API __declspec(dllexport)
+#elif defined(__GNUC__)
+#define BP_API __attribute__((visibility("default")))
+#else
+#define BP_API
+#endif
+
+/* ---- 1. Simple: open, train, export, talk, close ------------------------------------------- */
+
+typedef struct bp_trainer bp_trainer;
+
+/* Zero or NULL means the default in every struct below; everything else goes through bp_set, where
+ * "0" is a value. */
+typedef struct bp_open_options {
+    const char *device; /* "auto" (default), "cpu", "cuda", "cuda:1" */
+    const char *output; /* folder of runs, checkpoints and results; default "./output" */
+} bp_open_options;
+
+/* model: a GGUF file, a folder with config.json, tokenizer.json and model.safetensors, an adapter
+ * folder, or the output folder of a run (then its base and adapter). NULL model: a handle for
+ * history and information only. options may be NULL. Never returns NULL. */
+BP_API bp_trainer *bp_open(const char *model, const bp_open_options *options);
+
+typedef struct bp_train_options {
+    int64_t steps;      /* optimiser steps; default 100 */
+    int64_t batch_size; /* sequences at once; default: the largest that fits in memory */
+    double lr;          /* learning rate; default 2e-4 */
+    int64_t lora_r;     /* rank; default: the preset's */
+    const char *resume; /* run id, or its unique beginning */
+} bp_train_options;
+
+/* Trains an adapter on `data` (.jsonl, .json, .txt, .md). Saves OUT/lora, checkpoints
+ * OUT/checkpoint-N and OUT/run_history.json. options may be NULL. */
+BP_API bool bp_train(bp_trainer *t, const char *data, const bp_train_options *options);
+
+typedef struct bp_export_options {
+    const char *quant;  /* gguf: "f16" (default), "bf16", "q8_0", "f32" */
+    const char *output; /* folder; default: beside the adapter, named after the format */
+    const char *name;   /* name of the model in the file */
+} bp_export_options;
+
+/* format: "gguf" (base and adapter merged), "gguf-adapter", "lora" (PEFT folder). Exports the
+ * adapter of the last bp_train, or the one that was opened, or the plain model. */
+BP_API bool bp_export(bp_trainer *t, const char *format, const bp_export_options *options);
+
+/* One answer to `prompt`, rendered with the model's chat template. NULL on error. */
+BP_API const char *bp_generate(bp_trainer *t, const char *prompt);
+
+/* Ends the handle. Returns the exit code of its first error, 0 if there was none. */
+BP_API int bp_close(bp_trainer *t);
+
+typedef struct bp_error {
+    const char *code;    /* "INPUT_DATASET_NOT_FOUND": stable */
+    const char *message; /* lower-case, one line */
+    const char *hint;    /* what to do, may be "" */
+    int exit_code;
+} bp_error;
+
+/* The first error of the handle, or NULL. */
+BP_API const bp_error *bp_last_error(const bp_trainer *t);
+
+BP_API const char *bp_version(void);
+
+/* ---- 2. Options ----------------------------------------------------------------------------- */
+
+/* Sets one option by its name ("lora-alpha", "seed", …), as text. Precedence: bp_set and the
+ * structs above, then BACKPROPAGATE_* variables, then .env in the working folder, then defaults. */
+BP_API bool bp_set(bp_trainer *t, const char *name, const char *value);
+/* The value now in force, as text ("" when it has none). NULL for an unknown name. */
+BP_API const char *bp_get(const bp_trainer *t, const char *name);
+
+typedef struct bp_option {
+    const char *name;    /* for bp_set; the flag is --<flag> */
+    const char *flag;
+    char letter;         /* 'm' for -m, 0 = none */
+    const char *kind;    /* "flag", "int", "number", "choice", "text" */
+    const char *values;  /* "cosine|linear|constant", "1..4096", "auto|1..4096", or "" */
+    const char *fallback;/* default as text */
+    const char *variable;/* BACKPROPAGATE_…, or "" */
+    const char *verbs;   /* " train export ": verbs that take it, space on both sides */
+    const char *meta;    /* placeholder in help */
+    const char *help;
+} bp_option;
+/* All options, in the order of help. */
+BP_API const bp_option *bp_options(size_t *count);
+
+/* ---- 3. The rest of what the program can do ------------------------------------------------- */
+
+/* JSON texts with schema_version "1"; NULL on error. */
+BP_API const char *bp_info_json(bp_trainer *t);
+BP_API const char *bp_runs_json(bp_trainer *t, const char *status, int64_t limit);
+BP_API const char *bp_run_json(bp_trainer *t, const char *run_id);
+/* What the last bp_train, bp_export or bp_generate did. */
+BP_API const char *bp_result_json(bp_trainer *t);
+/* Mean loss (nats a token) of the opened model and adapter on a text file. False on error. */
+BP_API bool bp_evaluate(bp_trainer *t, const char *text_file, double *loss);
+
+/* ---- 4. Events and stopping ----------------------------------------------------------------- */
+
+typedef struct bp_event {
+    const char *name; /* "run_started", "step", "checkpoint", "phase", "text", … */
+    const char *run_id;
+    int64_t step, steps;
+    double loss, lr, tokens_per_second, peak_share, seconds_left;
+    int64_t memory_bytes;
+    const char *text; /* phase: what begins; text: a piece of the answer; checkpoint: its folder */
+    const char *json; /* the whole event as one JSON object, or NULL */
+} bp_event;
+typedef void bp_event_fn(void *context, const bp_event *event);
+BP_API void bp_on_event(bp_trainer *t, bp_event_fn *fn, void *context);
+
+/* Finish the current step, save, and return. Safe in a signal handler. */
+BP_API void bp_stop(bp_trainer *t);
+
+/* ---- 5. Errors as a table ------------------------------------------------------------------- */
+
+typedef struct bp_error_row {
+    const char *code, *retryable, *when, *hint;
+    int exit_code;
+} bp_error_row;
+BP_API const bp_error_row *bp_errors(size_t *count);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,494 @@
+/* api_train.c — bp_train: options to a run, from the data file to OUT/lora and the history.
+ *
+ * Order: the data path is checked before the model is opened, the data before anything is placed on
+ * a device. A resumed run takes every option that was not given from its checkpoint.
+ */
+#include "api/handle.h"
+
+#include <string.h>
+
+#include "core/file.h"
+#include "core/log.h"
+#include "core/os.h"
+#include "runs/history.h"
+#include "train/checkpoint.h"
+#include "train/train.h"
+
+/* Options that decide the numbers of a run: stored with it, restored by --resume. */
+static const OptionId run_options[] = {
+    OPTION_MODEL,
+    OPTION_DATA,
+    OPTION_STEPS,
+    OPTION_EPOCHS,
+    OPTION_SAMPLES,
+    OPTION_BATCH_SIZE,
+    OPTION_ACCUMULATION,
+    OPTION_MAX_SEQ_LENGTH,
+    OPTION_LR,
+    OPTION_WARMUP_STEPS,
+    OPTION_SCHEDULER,
+    OPTION_WEIGHT_DECAY,
+    OPTION_MAX_GRAD_NORM,
+    OPTION_LORA_PRESET,
+    OPTION_LORA_R,
+    OPTION_LORA_ALPHA,
+    OPTION_LORA_TARGETS,
+    OPTION_NO_PACKING,
+    OPTION_TRAIN_ON_PROMPTS,
+    OPTION_SEED,
+    OPTION_SAVE_STEPS,
+    OPTION_GRADIENT_CHECKPOINTING,
+    OPTION_DEVICE,
+};
+
+typedef struct TrainJob {
+    bp_trainer *t;
+    Arena arena; /* lifetime of the run */
+    const char *output;
+    char run_id[33];
+    const char *resume_from; /* checkpoint folder */
+    Dataset dataset;
+    Adapter *adapter;
+    Backend backend;
+    bool backend_open;
+    bool in_history;
+    TrainOptions options;
+    TrainResult result;
+} TrainJob;
+
+/* ---- options ---------------------------------------------------------------------------------- */
+
+static bool take_struct(bp_trainer *t, const char *data, const bp_train_options *given)
+{
+    Settings *s = &t->settings;
+    Arena *arena = &t->arena;
+    if (data != NULL && !settings_set(s, OPTION_DATA, data, FROM_CALLER, &t->err))
+        return false;
+    if (given == NULL)
+        return true;
+    if (given->steps != 0 &&
+        !settings_set(s, OPTION_STEPS, arena_printf(arena, "%lld", (long long)given->steps),
+                      FROM_CALLER, &t->err))
+        return false;
+    if (given->batch_size != 0 &&
+        !settings_set(s, OPTION_BATCH_SIZE,
+                      arena_printf(arena, "%lld", (long long)given->batch_size), FROM_CALLER,
+                      &t->err))
+        return false;
+    if (given->lr != 0 &&
+        !settings_set(s, OPTION_LR, arena_printf(arena, "%.17g", given->lr), FROM_CALLER, &t->err))
+        return false;
+    if (given->lora_r != 0 &&
+        !settings_set(s, OPTION_LORA_R, arena_printf(arena, "%lld", (long long)given->lora_r),
+                      FROM_CALLER, &t->err))
+        return false;
+    return given->resume == NULL ||
+           settings_set(s, OPTION_RESUME, given->resume, FROM_CALLER, &t->err);
+}
+
+static Json *options_to_json(const bp_trainer *t)
+{
+    Json *json = json_new_object();
+    for (size_t i = 0; i < COUNT_OF(run_options); i++)
+        json_put(json, option_rows[run_options[i]].name,
+                 json_new_text(settings_text(&t->settings, run_options[i])));
+    return json;
+}
+
+/* A resumed run keeps its options; one that is given again with another value is refused, because
+ * the result would be neither the old run nor a new one. */
+static bool restore_options(bp_trainer *t, const Json *stored)
+{
+    for (size_t i = 0; i < COUNT_OF(run_options); i++) {
+        OptionId id = run_options[i];
+        const char *value = json_text(json_get(stored, option_rows[id].name));
+        if (value == NULL)
+            continue;
+        if (t->settings.source[id] != FROM_CALLER) {
+            if (!settings_set(&t->settings, id, value, FROM_CALLER, &t->err))
+                return false;
+            continue;
+        }
+        if (strcmp(value, settings_text(&t->settings, id)) == 0 || id == OPTION_DATA ||
+            id == OPTION_DEVICE)
+            continue;
+        err_set(&t->err, ERR_CONFIG_INVALID, "the run was started with --%s %s, not %s",
+                option_rows[id].flag, value, settings_text(&t->settings, id));
+        return err_hint(&t->err,
+                        "Leave out --%s to go on with the run, or start a new run without "
+                        "--resume",
+                        option_rows[id].flag);
+    }
+    return true;
+}
+
+static bool find_resume(TrainJob *job)
+{
+    bp_trainer *t = job->t;
+    const char *id = settings_text(&t->settings, OPTION_RESUME);
+    Json *entry = history_find(job->output, id, &t->err);
+    if (entry == NULL)
+        return false;
+    const char *run_id = json_text(json_get(entry, "run_id"));
+    const char *folder = json_text(json_get(entry, "checkpoint_path"));
+    if (run_id != NULL && strlen(run_id) == 32)
+        memcpy(job->run_id, run_id, sizeof job->run_id);
+    folder = folder != NULL && path_exists(path_join(&job->arena, folder, "state.safetensors"))
+                 ? arena_strdup(&job->arena, folder)
+                 : NULL;
+    const char *latest = checkpoint_latest(job->output, job->run_id, &job->arena);
+    job->resume_from = latest != NULL ? latest : folder;
+    const Json *stored = json_get(entry, "options");
+    bool ok = stored == NULL || restore_options(t, stored);
+    json_free(entry);
+    if (ok && job->resume_from == NULL) {
+        err_set(&t->err, ERR_STATE_CHECKPOINT_INVALID, "run '%s' has no checkpoint in '%s'", id,
+                job->output);
+        return err_hint(&t->err, "Start again without --resume");
+    }
+    return ok;
+}
+
+/* ---- adapter ---------------------------------------------------------------------------------- */
+
+/* The preset's rank must fit the smallest matrix it adapts: a small model gets the largest power of
+ * two that does. A rank that the user names is taken as it is, and refused when it is too large. */
+static int64_t preset_rank(const Model *model, unsigned targets, int64_t wanted)
+{
+    int64_t smallest = INT64_MAX;
+    for (int role = 0; role < ROLE_LINEAR_COUNT; role++) {
+        const Weight *w = &model->layers[0].linear[role];
+        if (targets & (1u << role))
+            smallest = min_i64(smallest, min_i64(w->rows, w->cols));
+    }
+    int64_t r = wanted;
+    while (r > smallest && r > 1)
+        r /= 2;
+    return r;
+}
+
+static bool make_adapter(TrainJob *job)
+{
+    bp_trainer *t = job->t;
+    const Settings *s = &t->settings;
+    bool fast = settings_is(s, OPTION_LORA_PRESET, "fast");
+    const char *targets = settings_text(s, OPTION_LORA_TARGETS);
+    if (strcmp(targets, "auto") == 0)
+        targets = fast ? "q_proj,v_proj" : "all-linear";
+    AdapterConfig config = {0};
+    if (!adapter_parse_targets(targets, &config.targets, &t->err))
+        return false;
+    config.r = settings_int(s, OPTION_LORA_R, 0);
+    if (config.r == 0) {
+        int64_t wanted = fast ? 16 : 256;
+        config.r = preset_rank(&t->model, config.targets, wanted);
+        if (config.r != wanted)
+            log_info("rank_lowered", "from=%lld to=%lld reason=\"the model's smallest matrix\"",
+                     (long long)wanted, (long long)config.r);
+    }
+    config.alpha = settings_number(s, OPTION_LORA_ALPHA, 2.0 * (double)config.r);
+    job->adapter = adapter_make(&t->model, &config, &job->arena, &t->err);
+    return job->adapter != NULL;
+}
+
+/* ---- the run ---------------------------------------------------------------------------------- */
+
+static bool load_dataset(TrainJob *job)
+{
+    bp_trainer *t = job->t;
+    const Settings *s = &t->settings;
+    DatasetOptions options = {
+        .max_seq_length = (int32_t)settings_int(s, OPTION_MAX_SEQ_LENGTH, 2048),
+        .max_samples = settings_int(s, OPTION_SAMPLES, 0),
+        .seed = (uint64_t)settings_int(s, OPTION_SEED, 42),
+        .train_on_prompts = settings_flag(s, OPTION_TRAIN_ON_PROMPTS),
+    };
+    if (options.max_seq_length > t->model.config.max_positions)
+        options.max_seq_length = (int32_t)t->model.config.max_positions;
+    handle_phase(t, "Reading data");
+    if (!dataset_load(&job->dataset, settings_text(s, OPTION_DATA), t->tokenizer, t->chat_template,
+                      &options, &job->arena, &t->err))
+        return false;
+    Buf summary = {0};
+    dataset_summary(&job->dataset, &summary);
+    handle_phase(t, summary.data);
+    buf_free(&summary);
+    for (int64_t i = 0; i < job->dataset.n_notes; i++) {
+        const RowNote *note = &job->dataset.notes[i];
+        log_warn(note->truncated ? "row_cut" : "row_dropped", "line=%d reason=\"%s\"", note->line,
+                 note->text);
+    }
+    job->options.max_seq_length = options.max_seq_length;
+    return true;
+}
+
+static void on_train_event(void *context, const Event *event)
+{
+    TrainJob *job = context;
+    bp_trainer *t = job->t;
+    if (event->kind == EVENT_CHECKPOINT)
+        log_info("checkpoint", "step=%lld path=\"%s\"", (long long)event->step, event->path);
+    if (t->on_event == NULL)
+        return;
+    Json *json = event_json(event);
+    Buf text = {0};
+    json_write(json, (JsonStyle){0}, &text);
+    json_free(json);
+    bp_event public_event = {
+        .name = event_name(event->kind),
+        .run_id = event->run_id,
+        .step = event->step,
+        .steps = event->steps,
+        .loss = event->loss,
+        .lr = event->lr,
+        .tokens_per_second = event->tokens_per_second,
+        .peak_share = event->peak_share,
+        .seconds_left = event->seconds_left,
+        .memory_bytes = event->memory_bytes,
+        .text = event->path,
+        .json = text.data,
+    };
+    t->on_event(t->on_event_context, &public_event);
+    buf_free(&text);
+}
+
+static void fill_options(TrainJob *job)
+{
+    bp_trainer *t = job->t;
+    const Settings *s = &t->settings;
+    TrainOptions *o = &job->options;
+    Json *stored = options_to_json(t);
+    Buf text = {0};
+    json_write(stored, (JsonStyle){0}, &text);
+    json_free(stored);
+    o->options_json = arena_strdup(&job->arena, text.data);
+    buf_free(&text);
+    o->run_id = job->run_id;
+    o->output = job->output;
+    o->base_name = t->base_path;
+    o->steps = settings_int(s, OPTION_STEPS, 0);
+    o->epochs = settings_number(s, OPTION_EPOCHS, 0);
+    if (o->epochs > 0)
+        o->steps = 0;
+    o->batch_size = (int32_t)settings_int(s, OPTION_BATCH_SIZE, 0);
+    o->accumulation = (int32_t)settings_int(s, OPTION_ACCUMULATION, 4);
+    o->packing = !settings_flag(s, OPTION_NO_PACKING);
+    o->lr = settings_number(s, OPTION_LR, 2e-4);
+    o->weight_decay = settings_number(s, OPTION_WEIGHT_DECAY, 0.01);
+    o->max_grad_norm = settings_number(s, OPTION_MAX_GRAD_NORM, 1);
+    o->warmup_steps = settings_int(s, OPTION_WARMUP_STEPS, 0);
+    schedule_parse(settings_text(s, OPTION_SCHEDULER), &o->schedule);
+    o->seed = (uint64_t)settings_int(s, OPTION_SEED, 42);
+    o->save_steps = settings_int(s, OPTION_SAVE_STEPS, 0);
+    o->segments =
+        settings_is(s, OPTION_GRADIENT_CHECKPOINTING, "true") ? SEGMENT_RECOMPUTE : SEGMENT_KEEP;
+    o->memory_limit = (uint64_t)(settings_number(s, OPTION_MEMORY_GB, 0) * 1e9);
+    o->profile = settings_flag(s, OPTION_PROFILE);
+    o->resume_from = job->resume_from;
+    o->sink = on_train_event;
+    o->sink_context = job;
+    o->stop = &t->stop;
+}
+
+static Json *hyperparameters(const TrainJob *job)
+{
+    const TrainOptions *o = &job->options;
+    const AdapterConfig *adapter = &job->adapter->config;
+    const Settings *s = &job->t->settings;
+    Json *json = json_new_object();
+    json_put(json, "lora_r", json_new_int(adapter->r));
+    json_put(json, "lora_alpha", json_new_double(adapter->alpha));
+    json_put(json, "lora_dropout", json_new_double(0));
+    json_put(json, "learning_rate", json_new_double(o->lr));
+    json_put(json, "batch_size", json_new_text(settings_text(s, OPTION_BATCH_SIZE)));
+    json_put(json, "gradient_accumulation", json_new_int(o->accumulation));
+    json_put(json, "max_seq_length", json_new_int(o->max_seq_length));
+    json_put(json, "max_steps", json_new_int(o->steps));
+    json_put(json, "max_samples", json_new_int(settings_int(s, OPTION_SAMPLES, 0)));
+    json_put(json, "seed", json_new_int((int64_t)o->seed));
+    json_put(json, "packing", json_new_bool(o->packing));
+    json_put(json, "lr_scheduler_type", json_new_text(schedule_name(o->schedule)));
+    json_put(json, "warmup_steps", json_new_int(o->warmup_steps));
+    json_put(json, "weight_decay", json_new_double(o->weight_decay));
+    json_put(json, "lora_preset", json_new_text(settings_text(s, OPTION_LORA_PRESET)));
+    json_put(json, "mode", json_new_text("lora"));
+    return json;
+}
+
+static bool start_history(TrainJob *job)
+{
+    bp_trainer *t = job->t;
+    log_bind("run_id", job->run_id);
+    log_info(job->resume_from != NULL ? "run_resumed" : "run_started", "model=\"%s\" data=\"%s\"",
+             t->source, settings_text(&t->settings, OPTION_DATA));
+    HistoryStart start = {.run_id = job->run_id,
+                          .model = t->source,
+                          .dataset = settings_text(&t->settings, OPTION_DATA),
+                          .dataset_sha256 = job->dataset.sha256,
+                          .hyperparameters = hyperparameters(job),
+                          .options = options_to_json(t)};
+    if (!folder_make(job->output, ERR_RUNTIME_IO_FAILED, &t->err) ||
+        !history_started(job->output, &start, &t->err))
+        return false;
+    job->in_history = true;
+    return true;
+}
+
+/* After train_run, whatever it returned. Keeps the first error. */
+static void end_history(TrainJob *job)
+{
+    bp_trainer *t = job->t;
+    const TrainResult *r = &job->result;
+    bool failed = err_is_set(&t->err);
+    HistoryEnd end = {
+        .run_id = job->run_id,
+        .status = failed ? RUN_FAILED : r->status,
+        .steps = r->steps,
+        .final_loss = r->final_loss,
+        .duration_seconds = r->seconds,
+        .losses = r->losses,
+        .n_losses = r->n_losses,
+        .checkpoint_path = r->checkpoint_path,
+        .failure_reason = failed                         ? t->err.message
+                          : r->status == RUN_INTERRUPTED ? "interrupted"
+                                                         : NULL,
+    };
+    Err history_error = {0};
+    if (!history_ended(job->output, &end, failed ? &history_error : &t->err))
+        log_error("history_not_written", "output=\"%s\"", job->output);
+    log_info("run_ended", "status=%s steps=%lld", failed ? "error" : "ok", (long long)r->steps);
+    log_bind("run_id", NULL);
+}
+
+static Json *op_table(const TrainResult *r)
+{
+    Json *rows = json_new_array();
+    for (int op = 0; op < OP_COUNT; op++) {
+        for (int pass = 0; pass < PASS_COUNT; pass++) {
+            const OpTime *time = &r->op_times[pass][op];
+            if (time->calls == 0)
+                continue;
+            Json *row = json_new_object();
+            json_put(row, "op", json_new_text(op_name((OpId)op)));
+            json_put(row, "pass", json_new_text(pass == PASS_FWD ? "forward" : "backward"));
+            json_put(row, "calls", json_new_int(time->calls));
+            json_put(row, "seconds", json_new_double(time->seconds));
+            json_add(rows, row);
+        }
+    }
+    return rows;
+}
+
+static void publish_result(TrainJob *job)
+{
+    bp_trainer *t = job->t;
+    const TrainResult *r = &job->result;
+    Json *json = json_new_object();
+    json_put(json, "run_id", json_new_text(job->run_id));
+    json_put(json, "status",
+             json_new_text(r->status == RUN_COMPLETED     ? "completed"
+                           : r->status == RUN_INTERRUPTED ? "interrupted"
+                                                          : "failed"));
+    json_put(json, "steps", json_new_int(r->steps));
+    json_put(json, "final_loss", json_new_double(r->final_loss));
+    json_put(json, "last_loss", json_new_double(r->last_loss));
+    json_put(json, "seconds", json_new_double(r->seconds));
+    json_put(json, "tokens", json_new_int(r->tokens));
+    json_put(json, "adapter", json_new_text(r->adapter_path));
+    json_put(json, "checkpoint", json_new_text(r->checkpoint_path));
+    json_put(json, "output", json_new_text(job->output));
+    json_put(json, "batch_size", json_new_int(r->plan.batch_size));
+    json_put(json, "microbatch_tokens", json_new_int(r->plan.tokens));
+    json_put(json, "lora_r", json_new_int(job->adapter->config.r));
+    json_put(json, "dataset_rows", json_new_int(job->dataset.n_rows));
+    json_put(json, "examples", json_new_int(job->dataset.n_examples));
+    Json *memory = json_new_object();
+    json_put(memory, "planned_weights", json_new_int((int64_t)r->plan.weights));
+    json_put(memory, "planned_run", json_new_int((int64_t)r->plan.run));
+    json_put(memory, "planned_step", json_new_int((int64_t)r->plan.step));
+    json_put(memory, "used_weights", json_new_int((int64_t)r->used_weights));
+    json_put(memory, "used_run", json_new_int((int64_t)r->used_run));
+    json_put(memory, "used_step", json_new_int((int64_t)r->used_step));
+    json_put(memory, "process_peak", json_new_int((int64_t)os_process_peak()));
+    json_put(json, "memory_bytes", memory);
+    Json *losses = json_new_array();
+    for (int64_t i = 0; i < r->n_losses; i++)
+        json_add(losses, json_new_double((double)r->losses[i]));
+    json_put(json, "losses", losses);
+    if (job->options.profile)
+        json_put(json, "profile", op_table(r));
+    json_free(t->result);
+    t->result = json;
+}
+
+static bool prepare(TrainJob *job)
+{
+    bp_trainer *t = job->t;
+    job->output = settings_text(&t->settings, OPTION_OUTPUT);
+    if (*settings_text(&t->settings, OPTION_RESUME) != '\0') {
+        if (!find_resume(job))
+            return false;
+    } else if (!os_uuid_hex(job->run_id)) {
+        return err_set(&t->err, ERR_INTERNAL_ERROR, "no random numbers for a run id");
+    }
+    const char *data = settings_text(&t->settings, OPTION_DATA);
+    if (*data == '\0') {
+        err_set(&t->err, ERR_INPUT_VALIDATION_FAILED, "no training data was given");
+        return err_hint(&t->err, "Pass a file: backprop train --data my_data.jsonl --model MODEL");
+    }
+    if (!path_exists(data))
+        return err_set(&t->err, ERR_INPUT_DATASET_NOT_FOUND, "dataset '%s' does not exist", data);
+    if (!handle_load(t))
+        return false;
+    if (t->adapter_folder != NULL && !t->adapter_is_own) {
+        err_set(&t->err, ERR_INPUT_VALIDATION_FAILED, "'%s' is an adapter, not a base model",
+                t->source);
+        return err_hint(&t->err, "Train on its base: --model \"%s\"", t->base_path);
+    }
+    return load_dataset(job) && make_adapter(job);
+}
+
+static bool run_job(TrainJob *job)
+{
+    bp_trainer *t = job->t;
+    if (!prepare(job) || !handle_backend(t, &job->backend))
+        return false;
+    job->backend_open = true;
+    fill_options(job);
+    if (!start_history(job))
+        return false;
+    handle_phase(t, "Training");
+    job->result.status = RUN_FAILED;
+    bool ok = train_run(&t->model, job->adapter, &job->dataset, &job->backend, &job->options,
+                        &job->arena, &job->result, &t->err);
+    if (ok && job->result.adapter_path != NULL)
+        ok = tokenizer_write_folder(t->tokenizer, job->result.adapter_path, &t->err);
+    end_history(job);
+    publish_result(job);
+    if (ok && job->result.status == RUN_INTERRUPTED) {
+        err_set(&t->err, ERR_RUNTIME_TRAINING_ABORTED,
+                "training was stopped after step %lld of run %s", (long long)job->result.steps,
+                job->run_id);
+        err_hint(&t->err, "Go on with: backprop train --resume %.12s -o %s", job->run_id,
+                 job->output);
+        return false;
+    }
+    if (ok) {
+        t->adapter_folder = arena_strdup(&t->arena, job->result.adapter_path);
+        t->adapter_is_own = true;
+    }
+    return ok && !err_is_set(&t->err);
+}
+
+bool bp_train(bp_trainer *t, const char *data, const bp_train_options *options)
+{
+    if (!handle_ok(t))
+        return false;
+    TrainJob *job = arena_new(&t->arena, TrainJob);
+    job->t = t;
+    bool ok = take_struct(t, data, options) && arena_open(&job->arena, 0, &t->err) && run_job(job);
+    if (job->backend_open)
+        job->backend.close(&job->backend);
+    arena_close(&job->arena);
+    return ok ? true : handle_fail(t);
+}

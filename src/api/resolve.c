@@ -1,0 +1,135 @@
+/* resolve.c — what a model argument means, and loading what it names.
+ *
+ * A GGUF file or a model folder is a base; a folder with adapter_config.json is an adapter whose
+ * base it names; the output folder of a run stands for its lora/. --base overrides the base.
+ */
+#include "api/handle.h"
+
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "compute/cuda_loader.h"
+#include "core/file.h"
+#include "core/log.h"
+#include "core/os.h"
+#include "core/thread.h"
+
+static bool holds_adapter(Arena *scratch, const char *folder)
+{
+    return path_exists(path_join(scratch, folder, "adapter_config.json"));
+}
+
+/* Adapters name their base by its absolute path, so that they work from any folder. */
+static const char *absolute(Arena *out, const char *path)
+{
+    char whole[PATH_MAX];
+    return realpath(path, whole) != NULL ? arena_strdup(out, whole) : path;
+}
+
+bool resolve_model(bp_trainer *t, const char *source)
+{
+    if (source == NULL || *source == '\0')
+        return err_set(&t->err, ERR_DEP_MODEL_LOAD_FAILED, "no model was given");
+    if (!path_exists(source)) {
+        err_set(&t->err, ERR_DEP_MODEL_LOAD_FAILED, "model '%s' is not a local file or folder",
+                source);
+        return err_hint(&t->err, "Pass the path of a GGUF file or of a folder with config.json, "
+                                 "tokenizer.json and model.safetensors");
+    }
+    const char *run_adapter = path_join(&t->arena, source, "lora");
+    const char *base = settings_text(&t->settings, OPTION_BASE);
+    t->adapter_folder = holds_adapter(&t->arena, source)        ? source
+                        : holds_adapter(&t->arena, run_adapter) ? run_adapter
+                                                                : NULL;
+    if (t->adapter_folder == NULL &&
+        path_exists(path_join(&t->arena, source, "run_history.json"))) {
+        err_set(&t->err, ERR_DEP_MODEL_LOAD_FAILED, "'%s' holds runs but no adapter", source);
+        return err_hint(&t->err, "Finish a run first: backprop train --resume RUN_ID -o %s",
+                        source);
+    }
+    t->base_path = *base != '\0' ? base : source;
+    if (t->adapter_folder != NULL && *base == '\0')
+        t->base_path = adapter_base_name(t->adapter_folder, &t->arena, &t->err);
+    if (t->base_path == NULL)
+        return false;
+    if (path_exists(t->base_path)) {
+        t->base_path = absolute(&t->arena, t->base_path);
+        return true;
+    }
+    err_set(&t->err, ERR_DEP_MODEL_LOAD_FAILED, "base model '%s' of '%s' is not there",
+            t->base_path, source);
+    return err_hint(&t->err, "Pass the base with --base MODEL");
+}
+
+bool handle_load(bp_trainer *t)
+{
+    if (t->loaded)
+        return true;
+    t->source = settings_text(&t->settings, OPTION_MODEL);
+    if (!resolve_model(t, t->source))
+        return false;
+    handle_phase(t, "Opening model");
+    if (!model_open(&t->model, t->base_path, &t->arena, &t->err))
+        return false;
+    t->tokenizer = t->model.file.format == MODEL_GGUF
+                       ? tokenizer_from_gguf(&t->model.file.gguf, &t->arena, &t->err)
+                       : tokenizer_from_folder(t->base_path, &t->arena, &t->err);
+    if (t->tokenizer == NULL)
+        return false;
+    Str source = tokenizer_chat_template(t->tokenizer);
+    if (source.len > 0) {
+        t->chat_template = template_parse(source, t->base_path, &t->arena, &t->err);
+        if (t->chat_template == NULL)
+            return false;
+    }
+    t->loaded = true;
+    return true;
+}
+
+/* "auto", "cpu", "cuda", "cuda:N". False: not a device. index: -1 for the CPU. */
+static bool parse_device(const char *text, bool *automatic, int *index)
+{
+    *automatic = strcmp(text, "auto") == 0;
+    *index = strcmp(text, "cpu") == 0 ? -1 : 0;
+    if (*automatic || *index < 0 || strcmp(text, "cuda") == 0)
+        return true;
+    bool numbered = strncmp(text, "cuda:", 5) == 0 && text[5] >= '0' && text[5] <= '9';
+    if (!numbered || strspn(text + 5, "0123456789") != strlen(text + 5) || strlen(text) > 7)
+        return false;
+    *index = text[5] - '0';
+    if (text[6] != '\0')
+        *index = *index * 10 + (text[6] - '0');
+    return true;
+}
+
+bool handle_backend(bp_trainer *t, Backend *backend)
+{
+    threads_set((int)settings_int(&t->settings, OPTION_THREADS, 0));
+    const char *device = settings_text(&t->settings, OPTION_DEVICE);
+    bool automatic = false;
+    int index = 0;
+    if (!parse_device(device, &automatic, &index))
+        return err_set(&t->err, ERR_CONFIG_INVALID_SETTING,
+                       "'%s' is not a value for --device (expected auto, cpu, cuda or cuda:N)",
+                       device);
+    if (index < 0)
+        return backend_open_cpu(backend, &t->err);
+    if (!automatic)
+        return backend_open_cuda(backend, index, &t->err);
+    Err none = {0};
+    if (backend_open_cuda(backend, index, &none))
+        return true;
+    log_debug("device_auto", "chosen=cpu reason=\"%s\"", none.message);
+    return backend_open_cpu(backend, &t->err);
+}
+
+bool handle_adapter(bp_trainer *t, Arena *arena, Adapter **adapter, float **values)
+{
+    *adapter = NULL;
+    *values = NULL;
+    if (t->adapter_folder == NULL)
+        return true;
+    *adapter = adapter_load_peft(&t->model, t->adapter_folder, values, arena, &t->err);
+    return *adapter != NULL;
+}

@@ -1,0 +1,90 @@
+/* cmd_info.c — `backprop info`: machine, kernels, settings; the error and variable tables.
+ */
+#include "cli/cli.h"
+
+#include <string.h>
+
+static void print_errors(void)
+{
+    size_t count = 0;
+    const bp_error_row *rows = bp_errors(&count);
+    for (size_t i = 0; i < count; i++)
+        printf("%s\t%s\t%s\n\t%s\n", rows[i].code, rows[i].retryable, rows[i].when, rows[i].hint);
+}
+
+static void print_variables(bool json)
+{
+    size_t count = 0;
+    const bp_option *options = bp_options(&count);
+    Json *list = json_new_array();
+    for (size_t i = 0; i < count; i++) {
+        const bp_option *o = &options[i];
+        if (*o->variable == '\0')
+            continue;
+        if (!json)
+            printf("%-52s %-12s %s\n", o->variable, o->fallback, o->help);
+        Json *row = json_new_object();
+        json_put(row, "env_var", json_new_text(o->variable));
+        json_put(row, "default", json_new_text(o->fallback));
+        json_put(row, "type", json_new_text(o->kind));
+        json_put(row, "description", json_new_text(o->help));
+        json_put(row, "schema_version", json_new_text("1"));
+        json_add(list, row);
+    }
+    Buf text = {0};
+    json_write(list, (JsonStyle){.indent = 2}, &text);
+    if (json)
+        puts(text.data);
+    buf_free(&text);
+    json_free(list);
+}
+
+static void print_human(const Json *info)
+{
+    char total[32], available[32];
+    const Json *cpu = json_get(info, "cpu"), *gpu = json_get(info, "gpu");
+    const Json *memory = json_get(info, "memory"), *config = json_get(info, "config");
+    const Json *features = json_get(cpu, "features");
+    printf("backprop     %s\n", json_text(json_get(info, "backpropagate_version")));
+    printf("processor    %s, %lld cores, %lld threads used\n", json_text(json_get(cpu, "name")),
+           (long long)json_int(json_get(cpu, "cores"), 0),
+           (long long)json_int(json_get(cpu, "threads"), 0));
+    printf("features    ");
+    for (size_t i = 0; i < json_len(features); i++)
+        printf(" %s", json_text(json_at(features, i)));
+    printf("\nkernels      %s\n", json_text(json_get(cpu, "kernels")));
+    printf("memory       %s, %s available\n",
+           term_bytes(json_double(json_get(memory, "total_bytes"), 0), total),
+           term_bytes(json_double(json_get(memory, "available_bytes"), 0), available));
+    bool usable = json_bool(json_get(gpu, "usable"), false);
+    printf("GPU          %s\n", json_text(json_get(gpu, usable ? "name" : "reason")));
+    const char *key = NULL;
+    Json *value = NULL;
+    for (void *it = NULL; (it = json_next(config, it, &key, &value)) != NULL;)
+        printf("%-12s %s\n", key, json_text(value));
+}
+
+int cmd_info(bp_trainer *t, const char *const *positionals, int n)
+{
+    (void)positionals;
+    (void)n;
+    if (flag_is_set(t, "error-codes")) {
+        print_errors();
+        return 0;
+    }
+    if (flag_is_set(t, "env-vars")) {
+        print_variables(flag_is_set(t, "json"));
+        return 0;
+    }
+    const char *text = bp_info_json(t);
+    if (text == NULL)
+        return 0;
+    if (flag_is_set(t, "json")) {
+        puts(text);
+        return 0;
+    }
+    Json *info = json_parse((Str){text, strlen(text)}, "info", ERR_INTERNAL_ERROR, NULL);
+    print_human(info);
+    json_free(info);
+    return 0;
+}

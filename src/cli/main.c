@@ -1,0 +1,119 @@
+/* main.c — the program `backprop`: parses, opens a handle, dispatches, maps errors to exit codes.
+ *
+ * The only file that calls exit. Ctrl-C asks the library to stop at the end of the step; a second
+ * one ends the process at once.
+ */
+#include "cli/cli.h"
+
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/err.h"
+#include "core/log.h"
+#include "core/os.h"
+
+const Verb verbs[] = {
+#define V(id, name, tier, arguments, least, most, summary, examples)                               \
+    {name, tier, arguments, least, most, summary, examples, cmd_##id},
+#include "cli/verbs.def"
+#undef V
+};
+const size_t verb_count = COUNT_OF(verbs);
+
+static bp_trainer *running;
+
+static void on_interrupt(int signal_number)
+{
+    bp_stop(running);
+    signal(signal_number, SIG_DFL); /* the next one ends the process */
+}
+
+static bool open_log(bp_trainer *t)
+{
+    static const char *const names[] = {"DEBUG", "INFO", "WARNING", "ERROR"};
+    LogOptions options = {.level = LOG_INFO, .format = LOG_CONSOLE};
+    const char *level = bp_get(t, "log-level"), *format = bp_get(t, "log-format");
+    const char *file = bp_get(t, "log-file");
+    for (int i = 0; i < 4; i++) {
+        if (strcmp(names[i], level) == 0)
+            options.level = (LogLevel)i;
+    }
+    if (flag_is_set(t, "verbose"))
+        options.level = LOG_DEBUG;
+    if (strcmp(format, "json") == 0 || (strcmp(format, "auto") == 0 && !os_stderr_is_terminal()))
+        options.format = LOG_JSON;
+    options.file = *file != '\0' ? file : NULL;
+    Err err = {0};
+    if (log_open(&options, &err))
+        return true;
+    term_error(&(bp_error){err_info(err.code)->name, err.message, err_hint_text(&err),
+                           err_info(err.code)->exit_code});
+    return false;
+}
+
+/* The positional PATH of a verb is the handle's model. */
+static const char *model_of(const Args *args)
+{
+    if (strncmp(args->verb->arguments, "PATH", 4) == 0)
+        return args->positionals[0];
+    return NULL;
+}
+
+/* Unheard events: registering a listener tells the library that somebody prints its errors. */
+static void ignore_event(void *context, const bp_event *event)
+{
+    (void)context;
+    (void)event;
+}
+
+static int run_verb(const Args *args)
+{
+    bp_trainer *t = bp_open(NULL, NULL);
+    bp_on_event(t, ignore_event, NULL);
+    for (int i = 0; i < args->n_given && bp_last_error(t) == NULL; i++) {
+        if (!bp_set(t, args->given[i].option->name, args->given[i].value))
+            break;
+    }
+    int code = bp_last_error(t) != NULL ? EXIT_USAGE : 0;
+    if (code == 0 && !open_log(t))
+        code = 2;
+    if (code == 0) {
+        if (model_of(args) != NULL)
+            bp_set(t, "model", model_of(args));
+        running = t;
+        signal(SIGINT, on_interrupt);
+        signal(SIGTERM, on_interrupt);
+        code = args->verb->run(t, args->positionals, args->n_positionals);
+    }
+    if (bp_last_error(t) != NULL) {
+        term_error(bp_last_error(t));
+        code = code != 0 ? code : bp_last_error(t)->exit_code;
+    }
+    signal(SIGINT, SIG_DFL);
+    running = NULL;
+    bp_close(t);
+    log_close();
+    return code;
+}
+
+int main(int argc, char **argv)
+{
+    Args args;
+    signal(SIGPIPE, SIG_IGN);
+    if (!args_parse(&args, argc, argv))
+        exit(EXIT_USAGE);
+    if (args.version) {
+        printf("backprop %s\n", bp_version());
+        return fflush(stdout) == 0 ? 0 : 1;
+    }
+    if (args.verb == NULL) {
+        help_program(args.help ? stdout : stderr);
+        return args.help ? 0 : 1;
+    }
+    if (args.help) {
+        help_verb(stdout, args.verb);
+        return 0;
+    }
+    return run_verb(&args);
+}
