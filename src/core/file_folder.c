@@ -257,6 +257,7 @@ void folder_recover(const char *path)
         if (path_exists(path)) {
             folder_remove(old);
         } else {
+            file_fault_check_removal(); /* counted, but recovery is not made to fail */
             os_path_rename(old, path);
             folder_sync_parent(path);
         }
@@ -287,6 +288,7 @@ bool folder_list(const char *path, Arena *out, const char ***names, size_t *coun
     for (size_t at = 0; at < entries.names.len; at += strlen(entries.names.data + at) + 1)
         list[i++] = arena_strdup(out, entries.names.data + at + 1);
     assert(i == n);
+    buf_free(&entries.names);
     if (n > 0)
         qsort(list, n, sizeof *list, compare_names);
     *names = list;

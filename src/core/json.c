@@ -97,6 +97,12 @@ Json *json_parse(Str text, const char *subject, ErrCode code, Err *err)
         err_set(err, code, "'%s' is longer than %zu bytes", subject, JSON_MAX_BYTES);
         return NULL;
     }
+    const char *nul = text.len > 0 ? memchr(text.data, '\0', text.len) : NULL;
+    if (nul != NULL) { /* jansson takes one for the end of the text */
+        err_set(err, code, "'%s' is not valid JSON: NUL byte at %zu", subject,
+                (size_t)(nul - text.data));
+        return NULL;
+    }
     Buf fixed = {.max = JSON_MAX_BYTES + JSON_MAX_BYTES / 4};
     int depth = scan(text, &fixed);
     if (depth > JSON_MAX_DEPTH) {

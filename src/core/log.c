@@ -9,6 +9,7 @@
 #include "core/json.h"
 #include "core/os.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <pthread.h>
 #include <stdarg.h>
@@ -101,6 +102,20 @@ void log_bind(const char *key, const char *value)
     pthread_mutex_unlock(&state.lock);
 }
 
+/* A quote inside a quoted value is no end of it: behind the end comes nothing, or " key=". */
+static bool closes_value(Str s, size_t quote)
+{
+    size_t i = quote + 1;
+    if (i >= s.len)
+        return true;
+    if (s.data[i++] != ' ')
+        return false;
+    size_t start = i;
+    while (i < s.len && (isalnum((unsigned char)s.data[i]) || s.data[i] == '_'))
+        i++;
+    return i > start && i < s.len && s.data[i] == '=';
+}
+
 /* Takes the next key=value from s at *pos; the value's quotes are dropped. A word without '=' has
  * an empty key. */
 static bool next_field(Str s, size_t *pos, Str *key, Str *value)
@@ -122,11 +137,8 @@ static bool next_field(Str s, size_t *pos, Str *key, Str *value)
     *key = str_sub(s, start, i++);
     bool quoted = i < s.len && s.data[i] == '"';
     size_t from = quoted ? ++i : i;
-    for (; i < s.len; i++) {
-        bool before_gap = i + 1 >= s.len || s.data[i + 1] == ' ';
-        if (quoted ? s.data[i] == '"' && before_gap : s.data[i] == ' ')
-            break;
-    }
+    while (i < s.len && !(quoted ? s.data[i] == '"' && closes_value(s, i) : s.data[i] == ' '))
+        i++;
     *value = str_sub(s, from, i);
     *pos = quoted && i < s.len ? i + 1 : i;
     return true;
@@ -155,14 +167,16 @@ static void build_json(LogLevel level, Str event, Str fields, Buf *line)
     Str key, value;
     Buf text = {0}, name = {0};
     for (size_t pos = 0; next_field(fields, &pos, &key, &value);) {
-        if (key.len == 0) {
-            buf_text(&text, text.len > 0 ? " " : "");
-            buf_str(&text, value);
-        } else if (utf8_valid(key) && memchr(key.data, '\0', key.len) == NULL) {
-            buf_clear(&name);
-            buf_str(&name, key);
+        buf_clear(&name);
+        buf_str(&name, key);
+        if (key.len > 0 && utf8_valid(key) && json_get(json, name.data) == NULL) {
             json_put(json, name.data, field_json(value));
+            continue;
         }
+        /* a bare word, or a value that tries to pass for "level" or "event" */
+        buf_printf(&text, "%s%s%s", text.len > 0 ? " " : "", key.len > 0 ? name.data : "",
+                   key.len > 0 ? "=" : "");
+        buf_str(&text, value);
     }
     if (text.len > 0)
         json_put(json, "message", json_new_str(buf_view(&text)));

@@ -90,13 +90,15 @@ static size_t match_jwt(Str s, size_t at)
 static size_t match_aws_secret(Str s, size_t at)
 {
     enum { AWS_SECRET_LEN = 40 };
-    if (at > 0 && (is_base64(s.data[at - 1]) || strchr("=._-", s.data[at - 1]) != NULL))
-        if (s.data[at - 1] != '=')
-            return 0;
+    if (at > 0 && (is_base64(s.data[at - 1]) || strchr("._-", s.data[at - 1]) != NULL))
+        return 0;
     if (run_length(s, at, is_base64) != AWS_SECRET_LEN)
         return 0;
+    size_t end = at + AWS_SECRET_LEN;
+    if (end < s.len && (s.data[end] == '_' || s.data[end] == '-')) /* part of a file's name */
+        return 0;
     bool upper = false, lower = false, digit = false;
-    for (size_t i = at; i < at + AWS_SECRET_LEN; i++) {
+    for (size_t i = at; i < end; i++) {
         unsigned char c = (unsigned char)s.data[i];
         upper = upper || isupper(c);
         lower = lower || islower(c);
@@ -123,7 +125,7 @@ static bool is_value(char c)
 
 static size_t match_scheme(Str s, size_t at)
 {
-    if (at == 0 || !is_blank(s.data[at - 1]))
+    if (at == 0 || !is_blank(s.data[at - 1]) || is_blank(s.data[at]))
         return 0;
     size_t word = at;
     while (word > 0 && is_blank(s.data[word - 1]))

@@ -41,6 +41,14 @@ QB_FN uint32_t qb_bits(float value)
     return bits;
 }
 
+/* yes where `condition` holds, else no. With masks, because compilers move the computation of a
+ * ternary's arm into a branch and then cannot vectorise a loop over it. */
+QB_FN uint32_t qb_select(int condition, uint32_t yes, uint32_t no)
+{
+    const uint32_t mask = 0u - (uint32_t)condition;
+    return (yes & mask) | (no & ~mask);
+}
+
 /* Two bytes as they lie in a file. */
 QB_FN uint16_t qb_load16(const uint8_t *bytes)
 {
@@ -56,10 +64,10 @@ QB_FN float qb_from_f16(uint16_t half)
     const uint32_t normal = magnitude + (112u << 23);
     /* A subnormal is mantissa * 2^-24: give it the exponent of 2^-14 and take 2^-14 off again. */
     const uint32_t subnormal = qb_bits(qb_float(magnitude + (113u << 23)) - qb_float(113u << 23));
-    const uint32_t quiet = magnitude > (31u << 23) ? 1u << 22 : 0;
+    const uint32_t quiet = (uint32_t)(magnitude > (31u << 23)) << 22;
     const uint32_t infinite = (magnitude + (224u << 23)) | quiet;
-    uint32_t bits = magnitude < (1u << 23) ? subnormal : normal;
-    bits = magnitude >= (31u << 23) ? infinite : bits;
+    uint32_t bits = qb_select(magnitude < (1u << 23), subnormal, normal);
+    bits = qb_select(magnitude >= (31u << 23), infinite, bits);
     return qb_float(bits | sign);
 }
 
@@ -74,9 +82,9 @@ QB_FN uint16_t qb_to_f16(float value)
     /* One unit of 0.5f's last place is 2^-24, the step of half subnormals: adding 0.5 rounds. */
     const uint32_t subnormal = qb_bits(qb_float(bits) + 0.5f) - qb_bits(0.5f);
     const uint32_t nan = 0x7e00u | ((bits >> 13) & 0x3ffu);
-    uint32_t half = bits < (113u << 23) ? subnormal : normal;
-    half = bits >= (143u << 23) ? 0x7c00u : half;
-    half = bits > (255u << 23) ? nan : half;
+    uint32_t half = qb_select(bits < (113u << 23), subnormal, normal);
+    half = qb_select(bits >= (143u << 23), 0x7c00u, half);
+    half = qb_select(bits > (255u << 23), nan, half);
     return (uint16_t)(half | sign);
 }
 
