@@ -5,8 +5,6 @@
  */
 #include "api/handle.h"
 
-#include <limits.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "compute/cuda_loader.h"
@@ -18,13 +16,6 @@
 static bool holds_adapter(Arena *scratch, const char *folder)
 {
     return path_exists(path_join(scratch, folder, "adapter_config.json"));
-}
-
-/* Adapters name their base by its absolute path, so that they work from any folder. */
-static const char *absolute(Arena *out, const char *path)
-{
-    char whole[PATH_MAX];
-    return realpath(path, whole) != NULL ? arena_strdup(out, whole) : path;
 }
 
 bool resolve_model(bp_trainer *t, const char *source)
@@ -54,7 +45,8 @@ bool resolve_model(bp_trainer *t, const char *source)
     if (t->base_path == NULL)
         return false;
     if (path_exists(t->base_path)) {
-        t->base_path = absolute(&t->arena, t->base_path);
+        /* Adapters name their base by its absolute path, so that they work from any folder. */
+        t->base_path = path_absolute(&t->arena, t->base_path);
         return true;
     }
     err_set(&t->err, ERR_DEP_MODEL_LOAD_FAILED, "base model '%s' of '%s' is not there",

@@ -47,6 +47,9 @@ bool path_exists(const char *path);
 bool path_is_folder(const char *path);
 const char *path_join(Arena *out, const char *folder, const char *name);
 const char *path_base(const char *path); /* after the last '/' */
+/* Absolute and without links; the path itself when it does not exist. */
+const char *path_absolute(Arena *out, const char *path);
+uint64_t file_bytes(const char *path); /* 0 when it is not a file */
 const char *path_parent(Arena *out, const char *path);
 bool folder_make(const char *path, ErrCode code, Err *err); /* with its parents */
 void folder_remove(const char *path);                       /* recursively; errors ignored */

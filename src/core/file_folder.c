@@ -295,3 +295,11 @@ bool folder_list(const char *path, Arena *out, const char ***names, size_t *coun
     *count = n;
     return true;
 }
+
+const char *path_absolute(Arena *out, const char *path)
+{
+    char whole[4096];
+    return arena_strdup(out, os_path_absolute(path, whole, sizeof whole) ? whole : path);
+}
+
+uint64_t file_bytes(const char *path) { return os_path_size(path); }

@@ -11,6 +11,8 @@
 typedef enum OsPathKind { OS_PATH_NONE, OS_PATH_FILE, OS_PATH_FOLDER, OS_PATH_OTHER } OsPathKind;
 
 OsPathKind os_path_kind(const char *path); /* follows links */
+bool os_path_absolute(const char *path, char *out, size_t size); /* false: not there, too long */
+uint64_t os_path_size(const char *path);                         /* 0 when it is not a file */
 const char *os_file_error(int error);
 
 int os_file_create(const char *path, int *fd); /* truncates */

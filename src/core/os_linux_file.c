@@ -8,7 +8,9 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -25,6 +27,23 @@ OsPathKind os_path_kind(const char *path)
     if (S_ISDIR(info.st_mode))
         return OS_PATH_FOLDER;
     return S_ISREG(info.st_mode) ? OS_PATH_FILE : OS_PATH_OTHER;
+}
+
+bool os_path_absolute(const char *path, char *out, size_t size)
+{
+    assert(path != NULL && out != NULL);
+    char whole[PATH_MAX];
+    if (realpath(path, whole) == NULL || strlen(whole) >= size)
+        return false;
+    memcpy(out, whole, strlen(whole) + 1);
+    return true;
+}
+
+uint64_t os_path_size(const char *path)
+{
+    assert(path != NULL);
+    struct stat info;
+    return stat(path, &info) == 0 && S_ISREG(info.st_mode) ? (uint64_t)info.st_size : 0;
 }
 
 const char *os_file_error(int error) { return strerror(error); }

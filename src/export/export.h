@@ -12,9 +12,9 @@ typedef enum ExportFormat { EXPORT_LORA, EXPORT_GGUF, EXPORT_GGUF_ADAPTER } Expo
 
 typedef struct ExportOptions {
     ExportFormat format;
-    Dtype dtype;         /* EXPORT_GGUF: F16, BF16, Q8_0, F32; EXPORT_GGUF_ADAPTER: F32 or F16 */
-    const char *output;  /* folder */
-    const char *name;    /* general.name and file stem; NULL = from the model */
+    Dtype dtype;        /* EXPORT_GGUF: F16, BF16, Q8_0, F32; EXPORT_GGUF_ADAPTER: F32 or F16 */
+    const char *output; /* folder */
+    const char *name;   /* general.name and file stem; NULL = from the model */
     /* Progress of long writes: tensors done of all. May be NULL. */
     void (*progress)(void *context, int64_t done, int64_t all);
     void *context;
@@ -33,6 +33,7 @@ bool export_run(const Model *model, const Adapter *adapter, const float *values,
                 const ExportOptions *options, Arena *out, ExportResult *result, Err *err);
 
 /* Modelfile text for `ollama create`: FROM, TEMPLATE when known, stop parameters. */
-bool export_modelfile(const char *gguf_path, const Tokenizer *tokenizer, const char *path, Err *err);
+bool export_modelfile(const char *gguf_path, const Tokenizer *tokenizer, const char *path,
+                      Err *err);
 
 #endif

@@ -1,0 +1,262 @@
+/* to_gguf.c — writing GGUF: the merged model and the adapter alone.
+ *
+ * Keys and tensor types are those of llama.cpp's converter: one-dimensional tensors stay f32, every
+ * matrix takes the requested type, and a row that its block does not divide falls back to f16. A
+ * model that came as GGUF keeps its own keys in their order; only name and file type change.
+ * Adapter layout: "<base tensor>.lora_a" with ne {in, r}, "<base tensor>.lora_b" with ne {r, out},
+ * keys adapter.type and adapter.lora.alpha (llama.cpp, convert_lora_to_gguf.py).
+ */
+#include "export/to_gguf.h"
+
+#include <string.h>
+
+#include "export/merge.h"
+#include "format/quant.h"
+
+/* LLAMA_FTYPE of a file whose matrices have this type. */
+static uint32_t file_type(Dtype dtype)
+{
+    switch (dtype) {
+    case DTYPE_F32:
+        return 0;
+    case DTYPE_F16:
+        return 1;
+    case DTYPE_Q8_0:
+        return 7;
+    case DTYPE_BF16:
+        return 32;
+    default:
+        must(!"not an export type");
+        return 0;
+    }
+}
+
+static Dtype matrix_dtype(Dtype wanted, int64_t cols)
+{
+    return cols % dtype_info(wanted)->block == 0 ? wanted : DTYPE_F16;
+}
+
+/* ---- keys --------------------------------------------------------------------------------------- */
+
+static void copy_keys(const Model *model, const ExportOptions *options, GgufWriter *writer)
+{
+    const Gguf *gguf = &model->file.gguf;
+    for (uint64_t i = 0; i < gguf->n_values; i++) {
+        const GgufValue *value = &gguf->values[i];
+        bool replaced = str_eq_text(value->key, "general.file_type") ||
+                        str_eq_text(value->key, "general.quantization_version") ||
+                        str_eq_text(value->key, "general.alignment") ||
+                        (options->name != NULL && str_eq_text(value->key, "general.name"));
+        if (!replaced)
+            gguf_put_copy(writer, value);
+    }
+    if (options->name != NULL)
+        gguf_put_str(writer, "general.name", str_of(options->name));
+}
+
+static void make_keys(const Model *model, const Tokenizer *tokenizer, const ExportOptions *options,
+                      GgufWriter *writer)
+{
+    const char *name = options->name != NULL ? options->name : model->config.name;
+    gguf_put_str(writer, "general.architecture", str_of(model->family->name));
+    gguf_put_str(writer, "general.type", STR("model"));
+    gguf_put_str(writer, "general.name", str_of(name));
+    model->family->write_gguf_keys(&model->config, writer);
+    tokenizer_write_gguf(tokenizer, writer);
+}
+
+/* ---- tensors of a merged model ------------------------------------------------------------------- */
+
+/* One tensor of the file to be written, whatever the source. */
+typedef struct OutTensor {
+    char name[WEIGHT_NAME_MAX];
+    MergeSource source;  /* matrices */
+    const float *vector; /* one-dimensional, f32 */
+    int64_t n;           /* of the vector */
+} OutTensor;
+
+typedef struct OutList {
+    OutTensor *items;
+    int64_t count, capacity;
+} OutList;
+
+static OutTensor *list_add(OutList *list, const char *pattern, int64_t layer)
+{
+    must(list->count < list->capacity);
+    OutTensor *t = &list->items[list->count++];
+    weight_name(pattern, layer, t->name);
+    return t;
+}
+
+static void add_vector(OutList *list, const Model *model, Role role, int64_t layer,
+                       const float *values, int64_t n)
+{
+    OutTensor *t = list_add(list, family_weight(model->family, role)->gguf, layer);
+    t->vector = values;
+    t->n = n;
+}
+
+static const float *decode_vector(const Weight *vector, Arena *scratch)
+{
+    float *values = arena_push(scratch, (size_t)vector->cols * sizeof(float));
+    quant_decode_row(vector->dtype, vector->source, values, vector->cols);
+    return values;
+}
+
+/* All tensors in the converter's order: the globals, then layer by layer. */
+static OutList list_tensors(const Model *model, const Adapter *adapter, const float *values,
+                            Arena *scratch)
+{
+    const ModelConfig *c = &model->config;
+    const Family *family = model->family;
+    OutList list = {.capacity = 4 + c->n_layers * ROLE_LAYER_COUNT};
+    list.items = arena_array(scratch, OutTensor, list.capacity);
+    if (c->rope_factors != NULL)
+        add_vector(&list, model, ROLE_ROPE_FACTORS, 0, c->rope_factors, c->rope_dim / 2);
+    OutTensor *embed = list_add(&list, family_weight(family, ROLE_EMBED)->gguf, 0);
+    embed->source = merge_plain(&model->embed);
+    for (int64_t layer = 0; layer < c->n_layers; layer++) {
+        const Layer *l = &model->layers[layer];
+        for (int role = 0; role < ROLE_LINEAR_COUNT; role++) {
+            OutTensor *t = list_add(&list, family_weight(family, (Role)role)->gguf, layer);
+            t->source =
+                merge_source(model, adapter, values, layer, (Role)role, family->gguf_pairing);
+        }
+        add_vector(&list, model, ROLE_ATTN_NORM, layer, decode_vector(&l->norm_file[0], scratch),
+                   c->d_model);
+        add_vector(&list, model, ROLE_FFN_NORM, layer, decode_vector(&l->norm_file[1], scratch),
+                   c->d_model);
+    }
+    add_vector(&list, model, ROLE_FINAL_NORM, 0, decode_vector(&model->final_norm_file, scratch),
+               c->d_model);
+    if (!c->tied) {
+        OutTensor *head = list_add(&list, family_weight(family, ROLE_HEAD)->gguf, 0);
+        head->source = merge_plain(&model->head);
+    }
+    return list;
+}
+
+static void declare_tensors(const OutList *list, Dtype dtype, GgufWriter *writer)
+{
+    for (int64_t i = 0; i < list->count; i++) {
+        const OutTensor *t = &list->items[i];
+        if (t->vector != NULL) {
+            gguf_add_tensor(writer, t->name, DTYPE_F32, 1, (int64_t[]){t->n});
+            continue;
+        }
+        const Weight *w = t->source.weight;
+        gguf_add_tensor(writer, t->name, matrix_dtype(dtype, w->cols), 2,
+                        (int64_t[]){w->cols, w->rows});
+    }
+}
+
+bool gguf_export_merged(const Model *model, const Adapter *adapter, const float *values,
+                        const Tokenizer *tokenizer, const ExportOptions *options, const char *path,
+                        Arena *scratch, Err *err)
+{
+    GgufWriter *writer = gguf_writer_open(path, err);
+    if (writer == NULL)
+        return false;
+    if (model->file.format == MODEL_GGUF)
+        copy_keys(model, options, writer);
+    else
+        make_keys(model, tokenizer, options, writer);
+    gguf_put_u32(writer, "general.quantization_version", 2);
+    gguf_put_u32(writer, "general.file_type", file_type(options->dtype));
+    OutList list = list_tensors(model, adapter, values, scratch);
+    declare_tensors(&list, options->dtype, writer);
+    gguf_writer_begin_data(writer);
+    for (int64_t i = 0; i < list.count; i++) {
+        const OutTensor *t = &list.items[i];
+        if (t->vector != NULL)
+            gguf_write_data(writer, t->vector, (size_t)t->n * sizeof(float));
+        else
+            merge_write(&t->source, matrix_dtype(options->dtype, t->source.weight->cols), writer,
+                        scratch);
+        if (options->progress != NULL)
+            options->progress(options->context, i + 1, list.count);
+    }
+    return gguf_writer_commit(writer, err);
+}
+
+/* ---- the adapter alone ----------------------------------------------------------------------------- */
+
+static void write_factor(GgufWriter *writer, const float *values, int64_t rows, int64_t cols,
+                         Dtype dtype, Arena *scratch)
+{
+    size_t mark = arena_mark(scratch);
+    size_t row_bytes = dtype_row_bytes(dtype, cols);
+    uint8_t *bytes = arena_push(scratch, (size_t)rows * row_bytes);
+    for (int64_t i = 0; i < rows; i++)
+        quant_encode_row(dtype, values + i * cols, bytes + (size_t)i * row_bytes, cols);
+    gguf_write_data(writer, bytes, (size_t)rows * row_bytes);
+    arena_rewind(scratch, mark);
+}
+
+/* B in the row order of GGUF files of this family. */
+static const float *gguf_rows_of_b(const Model *model, const AdapterPair *pair, Role role,
+                                   const float *b, int64_t r, Arena *scratch)
+{
+    unsigned flags = family_weight(model->family, role)->flags;
+    const ModelConfig *c = &model->config;
+    bool moved = (flags & (WEIGHT_ROPE_ROWS_Q | WEIGHT_ROPE_ROWS_K)) != 0 &&
+                 c->pairing != model->family->gguf_pairing;
+    if (!moved)
+        return b;
+    float *out = arena_push(scratch, (size_t)(pair->out * r) * sizeof(float));
+    rope_rows_convert(b, out, pair->out / c->head_dim, c->head_dim, c->rope_dim,
+                      (size_t)r * sizeof(float), c->pairing, model->family->gguf_pairing);
+    return out;
+}
+
+static void adapter_keys(const Model *model, const Adapter *adapter, const ExportOptions *options,
+                         GgufWriter *writer)
+{
+    gguf_put_str(writer, "general.architecture", str_of(model->family->name));
+    gguf_put_str(writer, "general.type", STR("adapter"));
+    gguf_put_str(writer, "general.name",
+                 str_of(options->name != NULL ? options->name : model->config.name));
+    gguf_put_u32(writer, "general.quantization_version", 2);
+    gguf_put_str(writer, "adapter.type", STR("lora"));
+    gguf_put_f32(writer, "adapter.lora.alpha", (float)adapter->config.alpha);
+}
+
+/* Visits every pair: declares its tensors (write == NULL) or writes their data. */
+static void each_pair(const Model *model, const Adapter *adapter, const float *values, Dtype dtype,
+                      GgufWriter *declare, GgufWriter *write, Arena *scratch)
+{
+    const int64_t r = adapter->config.r;
+    for (int64_t i = 0; i < adapter->n_layers * ROLE_LINEAR_COUNT; i++) {
+        const AdapterPair *pair = &adapter->pairs[i];
+        Role role = (Role)(i % ROLE_LINEAR_COUNT);
+        if (!pair->present)
+            continue;
+        size_t mark = arena_mark(scratch);
+        if (declare != NULL) {
+            char base[WEIGHT_NAME_MAX];
+            weight_name(family_weight(model->family, role)->gguf, i / ROLE_LINEAR_COUNT, base);
+            gguf_add_tensor(declare, arena_printf(scratch, "%s.lora_a", base), dtype, 2,
+                            (int64_t[]){pair->in, r});
+            gguf_add_tensor(declare, arena_printf(scratch, "%s.lora_b", base), dtype, 2,
+                            (int64_t[]){r, pair->out});
+        } else {
+            const float *b = gguf_rows_of_b(model, pair, role, values + pair->b_offset, r, scratch);
+            write_factor(write, values + pair->a_offset, r, pair->in, dtype, scratch);
+            write_factor(write, b, pair->out, r, dtype, scratch);
+        }
+        arena_rewind(scratch, mark);
+    }
+}
+
+bool gguf_export_adapter(const Model *model, const Adapter *adapter, const float *values,
+                         const ExportOptions *options, const char *path, Arena *scratch, Err *err)
+{
+    GgufWriter *writer = gguf_writer_open(path, err);
+    if (writer == NULL)
+        return false;
+    adapter_keys(model, adapter, options, writer);
+    each_pair(model, adapter, values, options->dtype, writer, NULL, scratch);
+    gguf_writer_begin_data(writer);
+    each_pair(model, adapter, values, options->dtype, NULL, writer, scratch);
+    return gguf_writer_commit(writer, err);
+}
