@@ -47,6 +47,8 @@ void adapter_place(Adapter *adapter, Backend *backend, AdapterUse use, Arena *sl
  * [n_params] → device. */
 void adapter_init_values(const Adapter *adapter, uint64_t seed, float *host_values);
 
+/* Where a run leaves its adapter, inside its output folder. */
+#define ADAPTER_FOLDER "lora"
 /* A PEFT folder: adapter_config.json + adapter_model.safetensors. Host vectors are in the order of
  * this header. base_name: base_model_name_or_path. RUNTIME_LORA_EXPORT_FAILED / a foreign adapter:
  * the tensor and both shapes are named. */

@@ -33,11 +33,11 @@ typedef struct TrainOptions {
     Schedule schedule;
     uint64_t seed;
     int64_t save_steps;       /* checkpoint every N steps; 0 = only at the end and on a stop */
-    SegmentMode segments;     /* keep, or recompute to save memory */
-    uint64_t memory_limit;    /* bytes the plan may use; 0 = what is available less a reserve */
+    SegmentMode segments;     /* keep: recompute is chosen when keep does not fit */
+    uint64_t memory_limit;    /* bytes the process may use; 0 = what is available less a reserve */
     bool profile;             /* time every op */
     const char *resume_from;  /* a checkpoint-N folder, or NULL */
-    const char *options_json; /* stored in the checkpoint, compared on resume by the caller */
+    const char *options_json; /* the caller's own, stored in the checkpoint; NULL = none */
     EventSink *sink;
     void *sink_context;
     const volatile int *stop; /* non-zero: finish the step, save, end with RUN_INTERRUPTED */
@@ -46,9 +46,10 @@ typedef struct TrainOptions {
 /* What the plan predicts, in bytes, before anything large is taken. */
 typedef struct MemoryPlan {
     size_t weights, run, step; /* the three slabs: exact */
-    size_t other;              /* base process, mapped base weights that are read, dataset, context */
+    size_t other;              /* process so far, mapped base weights, host copies, context */
     int32_t batch_size;
     int32_t tokens;            /* T of a microbatch */
+    SegmentMode segments;
 } MemoryPlan;
 
 typedef struct TrainResult {
@@ -56,24 +57,30 @@ typedef struct TrainResult {
     int64_t steps;
     double final_loss;   /* mean of the step losses, as the original reports */
     double last_loss;
-    double seconds;
-    int64_t tokens;
-    float *losses;       /* [steps] of this process's steps after the resume point, in out */
+    double seconds;      /* of this process */
+    int64_t tokens;      /* trained on, those before a resume included */
+    float *losses;       /* [n_losses] of every step since the first, in out */
     int64_t n_losses;
     MemoryPlan plan;
-    size_t used_weights, used_run, used_step; /* real slab peaks, to compare with the plan */
-    const char *adapter_path;    /* OUT/lora when completed or interrupted */
+    size_t used_weights, used_run, used_step; /* real slab peaks: equal to the plan's */
+    const char *adapter_path;    /* OUT/ADAPTER_FOLDER; NULL when no step was done or it failed */
     const char *checkpoint_path; /* last committed, or NULL */
     OpTime op_times[PASS_COUNT][OP_COUNT]; /* when profiled */
 } TrainResult;
 
-/* backend: where to run, already open. model: opened, not placed; adapter: made, not placed.
- * tokenizer files are written beside the adapter by the caller. On failure an event RUN_ENDED with
- * the error has been sent and everything committed so far is kept. */
+/* backend: where to run, already open. model: opened, not placed; adapter: made, not placed; both
+ * are placed in memory of the run and no longer usable on the backend afterwards.
+ * Tokenizer files are written beside the adapter by the caller. Resuming checks that everything
+ * that decides numbers (data, adapter, base shapes, options) is what the checkpoint was made with:
+ * STATE_CHECKPOINT_INVALID names the difference; batch_size 0 then means the checkpoint's. On
+ * failure an event RUN_ENDED with the error has been sent and everything committed so far is kept;
+ * result holds what was done until then. */
 bool train_run(Model *model, Adapter *adapter, const Dataset *dataset, Backend *backend,
                const TrainOptions *options, Arena *out, TrainResult *result, Err *err);
 
-/* The memory plan alone (same code on the plan backend). batch_size 0 in options: chosen. */
+/* The memory plan alone (same code on the plan backend). batch_size 0 in options: the largest of
+ * 8, 4, 2, 1 that fits with the segments asked for, else with recompute. RUNTIME_OUT_OF_MEMORY with
+ * the bytes of each part when nothing fits. */
 bool train_plan(Model *model, Adapter *adapter, const Dataset *dataset, const Backend *backend,
                 const TrainOptions *options, MemoryPlan *plan, Err *err);
 

@@ -1,0 +1,458 @@
+/* trainer.c — a run from its options to its adapter folder: opening, the step loop, saving, events.
+ *
+ * Order of a run:
+ *   1 check options, read the checkpoint to go on from (both before anything large is taken)
+ *   2 plan memory; take slabs of exactly the planned bytes; place model and adapter
+ *   3 per step: the data of all its microbatches, step.c, one event; a checkpoint when it is due
+ *   4 save: the last checkpoint, then the adapter folder
+ * From the end of the first step on nothing is allocated in the loop, and at the end the slabs'
+ * fill marks equal the plan; both are `must`s here.
+ */
+#include "train/train.h"
+
+#include "core/log.h"
+#include "core/os.h"
+#include "train/plan.h"
+#include "train/resume.h"
+#include "train/step.h"
+
+#include <math.h>
+#include <string.h>
+
+enum { TRAIN_MAX_STEPS = 100 * 1000 * 1000, TRAIN_MAX_ACCUMULATION = 65536 };
+/* Weight of the newest step in the smoothed time of a step. */
+static const double smoothing = 0.2;
+
+typedef struct Run {
+    const TrainOptions *options;
+    Model *model;
+    Adapter *adapter;
+    const Dataset *dataset;
+    Backend *backend;
+    Arena *out;
+    TrainResult *result;
+
+    Arena host, records, scratch; /* run; the tape's; rewound after each use */
+    StepSlabs slabs;
+    Packer *packer;
+    Microbatch *microbatches; /* [accumulation] */
+    Stepper stepper;
+    TrainVectors vectors; /* host copies for checkpoints */
+
+    CheckpointState state; /* where the run stands; numbers is owned */
+    float *losses;         /* [steps], in out */
+    int64_t steps;
+    int64_t first_step;    /* steps done before this process */
+    int64_t saved_step;    /* of the last committed checkpoint */
+    double last_loss;
+    double start, step_seconds; /* step_seconds: smoothed */
+    bool stop_announced;
+
+    size_t host_mark, records_peak; /* after the first step */
+} Run;
+
+/* ---- events ----------------------------------------------------------------------------------- */
+
+static void emit(const Run *run, Event event)
+{
+    event.run_id = run->options->run_id;
+    event.step = run->state.step;
+    event.steps = run->steps;
+    event.seconds = os_now() - run->start;
+    event.memory_bytes = (int64_t)os_process_peak();
+    if (run->options->sink != NULL)
+        run->options->sink(run->options->sink_context, &event);
+}
+
+static bool stop_asked(const Run *run)
+{
+    return run->options->stop != NULL && *run->options->stop != 0;
+}
+
+/* Between microbatches: says at once that a stop was heard, though the step is finished first. */
+static void announce_stop(void *context)
+{
+    Run *run = context;
+    if (!stop_asked(run) || run->stop_announced)
+        return;
+    run->stop_announced = true;
+    emit(run, (Event){.kind = EVENT_STOPPING});
+}
+
+static double epochs_done(const Run *run)
+{
+    const double microbatches = (double)packer_microbatches(run->packer);
+    return (double)run->state.cursor.epoch + (double)run->state.cursor.microbatch / microbatches;
+}
+
+/* Measured product rate of the machine in FLOP/s; 0 = not known. */
+static double machine_rate(const Backend *backend)
+{
+    return strcmp(backend->traits.name, "cpu") == 0 ? cpu_peak_gflops() * 1e9 : 0;
+}
+
+static void emit_step(Run *run, const StepStats *stats, double lr, double seconds)
+{
+    run->step_seconds = run->state.step == run->first_step + 1
+                            ? seconds
+                            : run->step_seconds + smoothing * (seconds - run->step_seconds);
+    const double rate = seconds > 0 ? (double)stats->tokens / seconds : 0;
+    const double machine = machine_rate(run->backend);
+    const double loss_share = (double)stats->loss_tokens / (double)stats->tokens;
+    const double flops = model_train_flops(run->model, stats->mean_context, loss_share);
+    emit(run, (Event){
+        .kind = EVENT_STEP, .loss = stats->loss, .lr = lr, .grad_norm = stats->grad_norm,
+        .tokens_per_second = rate, .peak_share = machine > 0 ? flops * rate / machine : 0,
+        .seconds_left = run->step_seconds * (double)(run->steps - run->state.step),
+        .step_tokens = stats->tokens, .loss_tokens = stats->loss_tokens,
+        .epoch = epochs_done(run),
+    });
+}
+
+/* ---- opening ---------------------------------------------------------------------------------- */
+
+static bool setting(bool good, const char *what, Err *err)
+{
+    return good || err_set(err, ERR_CONFIG_INVALID_SETTING, "%s", what);
+}
+
+static bool check_data(const Dataset *dataset, const TrainOptions *options, Err *err)
+{
+    if (dataset->n_examples == 0)
+        return err_set(err, ERR_INPUT_DATASET_VALIDATION_FAILED, "the dataset has no examples");
+    for (int64_t i = 0; i < dataset->n_examples; i++) {
+        const Example *example = &dataset->examples[i];
+        if (example->n_loss <= 0)
+            return err_set(err, ERR_INPUT_DATASET_VALIDATION_FAILED,
+                           "the example of line %d has no token that carries loss", example->line);
+        if (example->len > options->max_seq_length)
+            return err_set(err, ERR_CONFIG_INVALID_SETTING,
+                           "the example of line %d has %d tokens, more than the sequence length %d",
+                           example->line, example->len, options->max_seq_length);
+    }
+    return true;
+}
+
+static bool check_options(const TrainOptions *o, const Dataset *dataset, Err *err)
+{
+    must(o->run_id != NULL && o->output != NULL && o->base_name != NULL);
+    const bool timed = o->steps > 0 || (o->steps == 0 && isfinite(o->epochs) && o->epochs > 0);
+    return setting(timed && o->steps <= TRAIN_MAX_STEPS,
+                   "steps must be from 1 to 100,000,000, or 0 with a positive number of epochs",
+                   err) &&
+           setting(o->batch_size >= 0, "the batch size must not be negative", err) &&
+           setting(o->accumulation >= 1 && o->accumulation <= TRAIN_MAX_ACCUMULATION,
+                   "gradient accumulation must be from 1 to 65,536", err) &&
+           setting(o->max_seq_length >= 1, "the sequence length must be positive", err) &&
+           setting(isfinite(o->lr) && o->lr >= 0, "the learning rate must not be negative", err) &&
+           setting(isfinite(o->weight_decay) && o->weight_decay >= 0,
+                   "the weight decay must not be negative", err) &&
+           setting(isfinite(o->max_grad_norm) && o->max_grad_norm >= 0,
+                   "the largest gradient norm must not be negative", err) &&
+           setting(o->warmup_steps >= 0, "warm-up steps must not be negative", err) &&
+           setting(o->save_steps >= 0, "the save interval must not be negative", err) &&
+           check_data(dataset, o, err);
+}
+
+static CheckpointOwner owner_of(const Run *run)
+{
+    return (CheckpointOwner){.model = run->model, .adapter = run->adapter,
+                             .backend = run->backend, .base_name = run->options->base_name};
+}
+
+/* Fills vectors and state: from the checkpoint, or as a first step needs them. */
+static bool load_start(Run *run, Err *err)
+{
+    const size_t n = (size_t)run->adapter->n_params;
+    run->vectors = (TrainVectors){
+        .values = arena_array(&run->host, float, n),
+        .m = arena_array(&run->host, float, n),
+        .v = arena_array(&run->host, float, n),
+    };
+    if (run->options->resume_from == NULL) {
+        adapter_init_values(run->adapter, run->options->seed, run->vectors.values);
+    } else {
+        const CheckpointOwner owner = owner_of(run);
+        CheckpointState loaded;
+        if (!checkpoint_load(run->options->resume_from, &owner, &loaded, &run->vectors,
+                             &run->host, err))
+            return false;
+        run->state = loaded;
+    }
+    run->first_step = run->saved_step = run->state.step;
+    return true;
+}
+
+/* Decides batch size and segments. A resumed run keeps the batch size that it was started with. */
+static bool make_plan(Run *run, Err *err)
+{
+    TrainOptions options = *run->options;
+    if (options.batch_size == 0 && run->state.numbers != NULL)
+        options.batch_size = resume_batch_size(run->state.numbers);
+    return train_plan(run->model, run->adapter, run->dataset, run->backend, &options,
+                      &run->result->plan, err);
+}
+
+static bool make_data(Run *run, Err *err)
+{
+    const TrainOptions *o = run->options;
+    const MemoryPlan *plan = &run->result->plan;
+    const PackOptions pack = plan_pack_options(o, plan->batch_size);
+    run->packer = packer_make(run->dataset, &pack, &run->host);
+    must(packer_tokens(run->packer) == plan->tokens);
+    run->microbatches = arena_array(&run->host, Microbatch, o->accumulation);
+    for (int32_t i = 0; i < o->accumulation; i++)
+        microbatch_make(&run->microbatches[i], plan->tokens, &run->host);
+    run->steps = o->steps;
+    if (o->steps == 0) {
+        const double all = o->epochs * (double)packer_microbatches(run->packer);
+        const double steps = ceil(all / (double)o->accumulation);
+        if (!setting(steps <= TRAIN_MAX_STEPS, "the epochs ask for more than 100,000,000 steps",
+                     err))
+            return false;
+        run->steps = max_i64(1, (int64_t)steps);
+    }
+    return true;
+}
+
+/* The state of a run that starts or goes on: what was loaded belongs to this very run. */
+static bool make_state(Run *run, Err *err)
+{
+    const TrainOptions *o = run->options;
+    Json *numbers =
+        resume_numbers(o, run->steps, run->result->plan.batch_size, run->dataset);
+    Json *loaded = run->state.numbers;
+    const bool ok = loaded == NULL ||
+                    checkpoint_compare(o->resume_from, "", loaded, numbers, err);
+    json_free(loaded);
+    run->state.numbers = numbers;
+    run->losses = arena_array(run->out, float, run->steps);
+    if (!ok)
+        return false;
+    if (run->state.step > run->steps)
+        return err_set(err, ERR_STATE_CHECKPOINT_INVALID,
+                       "checkpoint '%s' is at step %lld of a run of %lld steps", o->resume_from,
+                       (long long)run->state.step, (long long)run->steps);
+    for (int64_t i = 0; i < run->state.step; i++)
+        run->losses[i] = run->state.losses[i];
+    if (run->state.step > 0)
+        run->last_loss = (double)run->losses[run->state.step - 1];
+    run->state.losses = run->losses;
+    run->state.run_id = o->run_id;
+    run->state.options_json = o->options_json;
+    return true;
+}
+
+static bool place(Run *run, Err *err)
+{
+    const TrainOptions *o = run->options;
+    const MemoryPlan *plan = &run->result->plan;
+    Backend *backend = run->backend;
+    if (!backend->slab_open(backend, &run->slabs.weights, plan->weights, err) ||
+        !backend->slab_open(backend, &run->slabs.run, plan->run, err) ||
+        !backend->slab_open(backend, &run->slabs.step, plan->step, err))
+        return false;
+    const StepSetup setup = {
+        .model = run->model, .adapter = run->adapter, .backend = backend,
+        .tokens = plan->tokens, .max_loss = packer_max_loss(run->packer),
+        .n_positions = plan_positions(run->dataset), .segments = plan->segments,
+        .weight_decay = o->weight_decay, .max_grad_norm = o->max_grad_norm,
+    };
+    step_place(&run->stepper, &setup, &run->slabs, &run->host, &run->records);
+    tape_profile(run->stepper.tape, o->profile);
+    step_load(&run->stepper, &run->vectors);
+    return true;
+}
+
+static bool run_open(Run *run, Err *err)
+{
+    const TrainOptions *o = run->options;
+    if (!check_options(o, run->dataset, err) ||
+        !folder_make(o->output, ERR_RUNTIME_IO_FAILED, err) ||
+        !arena_open(&run->host, 0, err) || !arena_open(&run->records, 0, err) ||
+        !arena_open(&run->scratch, 0, err) || !load_start(run, err) || !make_plan(run, err) ||
+        !make_data(run, err) || !make_state(run, err) || !place(run, err))
+        return false;
+    emit(run, (Event){.kind = o->resume_from != NULL ? EVENT_RUN_RESUMED : EVENT_RUN_STARTED,
+                      .path = o->resume_from});
+    return true;
+}
+
+static void run_close(Run *run)
+{
+    Backend *backend = run->backend;
+    json_free(run->state.numbers);
+    if (run->slabs.step.capacity > 0)
+        backend->slab_close(backend, &run->slabs.step);
+    if (run->slabs.run.capacity > 0)
+        backend->slab_close(backend, &run->slabs.run);
+    if (run->slabs.weights.capacity > 0)
+        backend->slab_close(backend, &run->slabs.weights);
+    run->model->backend = NULL;
+    run->model->weights = NULL;
+    run->adapter->values = run->adapter->grads = run->adapter->m = run->adapter->v = NULL;
+    arena_close(&run->scratch);
+    arena_close(&run->records);
+    arena_close(&run->host);
+}
+
+/* ---- saving ----------------------------------------------------------------------------------- */
+
+static bool save_checkpoint(Run *run, Err *err)
+{
+    step_store(&run->stepper, &run->vectors);
+    const CheckpointOwner owner = owner_of(run);
+    if (!checkpoint_save(run->options->output, &owner, &run->state, &run->vectors, &run->scratch,
+                         err))
+        return false;
+    run->saved_step = run->state.step;
+    const size_t mark = arena_mark(&run->scratch);
+    emit(run, (Event){.kind = EVENT_CHECKPOINT,
+                      .path = checkpoint_path(run->options->output, run->state.step,
+                                              &run->scratch)});
+    arena_rewind(&run->scratch, mark);
+    return true;
+}
+
+static bool save_adapter(Run *run, Err *err)
+{
+    const ErrCode code = ERR_RUNTIME_LORA_EXPORT_FAILED;
+    const char *path = path_join(run->out, run->options->output, ADAPTER_FOLDER);
+    folder_recover(path);
+    const char *partial = folder_begin(path, &run->scratch, code, err);
+    if (partial == NULL)
+        return false;
+    step_store(&run->stepper, &run->vectors);
+    const bool ok = adapter_save_peft(run->adapter, run->model, run->vectors.values,
+                                      run->options->base_name, partial, err) &&
+                    folder_commit(path, code, err);
+    arena_rewind(&run->scratch, 0);
+    if (!ok) {
+        folder_abandon(path);
+        return false;
+    }
+    run->result->adapter_path = path;
+    return true;
+}
+
+/* ---- the loop --------------------------------------------------------------------------------- */
+
+/* After the first step of this process every mark stays where it is. */
+static void check_allocation(Run *run)
+{
+    if (run->state.step == run->first_step + 1) {
+        run->host_mark = arena_mark(&run->host);
+        run->records_peak = run->records.peak;
+    }
+    must(arena_mark(&run->host) == run->host_mark);
+    must(run->records.peak == run->records_peak);
+    must(arena_mark(&run->scratch) == 0);
+}
+
+static bool one_step(Run *run, Err *err)
+{
+    const TrainOptions *o = run->options;
+    const double start = os_now();
+    const int64_t step = run->state.step + 1;
+    for (int32_t i = 0; i < o->accumulation; i++)
+        packer_next(run->packer, &run->state.cursor, &run->microbatches[i]);
+    const StepInput input = {
+        .microbatches = run->microbatches, .n_microbatches = o->accumulation, .step = step,
+        .lr = schedule_lr(o->schedule, o->lr, step, o->warmup_steps, run->steps),
+        .poll = announce_stop, .poll_context = run,
+    };
+    StepStats stats;
+    if (!step_run(&run->stepper, &input, &stats, err))
+        return false;
+    run->state.step = step;
+    run->state.loss_sum += stats.loss;
+    run->state.tokens += stats.tokens;
+    run->losses[step - 1] = (float)stats.loss;
+    run->last_loss = stats.loss;
+    emit_step(run, &stats, input.lr, os_now() - start);
+    check_allocation(run);
+    return true;
+}
+
+static bool run_loop(Run *run, Err *err)
+{
+    const int64_t every = run->options->save_steps;
+    while (run->state.step < run->steps && !stop_asked(run)) {
+        if (!one_step(run, err))
+            return false;
+        if (every > 0 && run->state.step % every == 0 && !save_checkpoint(run, err))
+            return false;
+    }
+    announce_stop(run);
+    return true;
+}
+
+static bool run_save(Run *run, Err *err)
+{
+    if (run->state.step == 0) /* stopped before the first step: nothing was learnt */
+        return true;
+    if (run->state.step > run->saved_step && !save_checkpoint(run, err))
+        return false;
+    return save_adapter(run, err);
+}
+
+/* ---- the end ---------------------------------------------------------------------------------- */
+
+static void fill_result(Run *run, bool ok)
+{
+    TrainResult *result = run->result;
+    result->status = !ok                             ? RUN_FAILED
+                     : run->state.step == run->steps ? RUN_COMPLETED
+                                                     : RUN_INTERRUPTED;
+    result->steps = run->state.step;
+    result->final_loss = run->state.step > 0 ? run->state.loss_sum / (double)run->state.step : 0;
+    result->last_loss = run->last_loss;
+    result->seconds = os_now() - run->start;
+    result->tokens = run->state.tokens;
+    result->losses = run->losses;
+    result->n_losses = run->losses != NULL ? run->state.step : 0;
+    if (run->saved_step > run->first_step)
+        result->checkpoint_path = checkpoint_path(run->options->output, run->saved_step, run->out);
+    else if (run->options->resume_from != NULL && run->first_step > 0)
+        result->checkpoint_path = arena_strdup(run->out, run->options->resume_from);
+    result->used_weights = run->slabs.weights.peak;
+    result->used_run = run->slabs.run.peak;
+    result->used_step = run->slabs.step.peak;
+    if (run->options->profile && run->stepper.tape != NULL) {
+        for (int pass = 0; pass < PASS_COUNT; pass++)
+            memcpy(result->op_times[pass], tape_times(run->stepper.tape, (Pass)pass),
+                   sizeof result->op_times[pass]);
+    }
+}
+
+/* The plan was the program: real peaks equal it to the byte once a step has run. */
+static void check_plan(const Run *run)
+{
+    const TrainResult *result = run->result;
+    if (run->state.step == run->first_step)
+        return;
+    must(result->used_weights == result->plan.weights);
+    must(result->used_run == result->plan.run);
+    must(result->used_step == result->plan.step);
+}
+
+bool train_run(Model *model, Adapter *adapter, const Dataset *dataset, Backend *backend,
+               const TrainOptions *options, Arena *out, TrainResult *result, Err *err)
+{
+    must(model != NULL && adapter != NULL && backend != NULL && result != NULL);
+    *result = (TrainResult){0};
+    Run run = {.options = options, .model = model, .adapter = adapter, .dataset = dataset,
+               .backend = backend, .out = out, .result = result, .start = os_now()};
+    Err failure = {0};
+    const bool ok =
+        run_open(&run, &failure) && run_loop(&run, &failure) && run_save(&run, &failure);
+    fill_result(&run, ok);
+    check_plan(&run);
+    emit(&run, (Event){.kind = EVENT_RUN_ENDED, .status = result->status,
+                       .error = ok ? NULL : &failure, .loss = run.last_loss,
+                       .mean_loss = result->final_loss, .path = result->adapter_path});
+    run_close(&run);
+    if (!ok && err != NULL && !err_is_set(err))
+        *err = failure;
+    return ok;
+}
