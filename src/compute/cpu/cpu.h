@@ -1,0 +1,81 @@
+/* cpu.h — what the files of the CPU backend share: the backend's state, piece sizes, scratch layout.
+ *
+ * Work is cut into pieces of fixed size, whatever the number of threads; threads take pieces in any
+ * order and each piece is computed by one of them, so results never depend on their number.
+ */
+#ifndef COMPUTE_CPU_CPU_H
+#define COMPUTE_CPU_CPU_H
+
+#include "compute/compute.h"
+#include "compute/cpu/kernels.h"
+
+enum {
+    PIECE_ROWS = 256,    /* tokens in a piece; sums over tokens add one partial a piece */
+    PIECE_COLS = 256,    /* outputs in a piece of a product, at most */
+    ROW_BATCH = 16,      /* tokens that a thread takes at a time where rows are independent */
+    ELEMENT_PIECE = 4096 /* elements in a piece of a flat array */
+};
+
+typedef struct CpuState {
+    const CpuKernels *kernels;
+    int threads; /* of the pool when the backend opened; sizes per-thread scratch */
+} CpuState;
+
+static inline const CpuState *cpu_state(const Backend *backend)
+{
+    return (const CpuState *)backend->state;
+}
+
+/* Scratch is laid out by the same function for the planner and for the op: offsets from its start,
+ * each aligned for vectors. */
+static inline size_t layout_take(size_t *used, int64_t count, size_t element)
+{
+    assert(count >= 0);
+    const size_t at = *used;
+    *used += (size_t)round_up(count * (int64_t)element, ARENA_ALIGN);
+    return at;
+}
+static inline float *layout_f32(const OpCall *call, size_t at)
+{
+    assert(((uintptr_t)call->scratch + at) % sizeof(float) == 0);
+    return (float *)(void *)((uint8_t *)call->scratch + at);
+}
+
+static inline float *tensor_row(const Tensor *t, int64_t row)
+{
+    assert(row >= 0 && row < t->rows);
+    return tensor_f32(t) + row * t->stride;
+}
+
+static inline const uint8_t *weight_row(const Weight *w, int64_t row)
+{
+    assert(row >= 0 && row < w->rows);
+    return (const uint8_t *)w->data + (size_t)row * dtype_row_bytes(w->dtype, w->cols);
+}
+
+/* A frozen matrix as f32, some rows at a time: F32 weights are read where they lie, others go
+ * through a panel in scratch. */
+typedef struct Panel {
+    const float *rows; /* row stride = cols of the weight */
+    int64_t begin, end;
+} Panel;
+/* Rows of a panel, at most `budget_floats` in all but at least one piece; 0 = no panel needed. */
+int64_t panel_rows(const Weight *w, int64_t budget_floats);
+/* Dequantises rows begin.. into `memory` (panel_rows(w) rows) with all threads. */
+Panel panel_load(const Backend *backend, const Weight *w, int64_t begin, int64_t rows,
+                 float *memory);
+
+/* n split in even pieces of at most `most`, each a multiple of 16 but the last. */
+int64_t even_piece(int64_t n, int64_t most);
+
+/* One pair an op, and its scratch where it has any; contracts are in compute.h. */
+OpFn cpu_embed_fwd, cpu_embed_bwd, cpu_rmsnorm_fwd, cpu_rmsnorm_bwd, cpu_linear_fwd,
+    cpu_linear_bwd, cpu_rope_fwd, cpu_rope_bwd, cpu_attention_fwd, cpu_attention_bwd, cpu_glu_fwd,
+    cpu_glu_bwd, cpu_cross_entropy_fwd, cpu_copy_rows_fwd, cpu_sum_squares_fwd, cpu_adamw_fwd;
+ScratchFn cpu_linear_scratch, cpu_attention_scratch, cpu_cross_entropy_scratch,
+    cpu_rmsnorm_scratch, cpu_sum_squares_scratch;
+
+/* For tests: the backend with the kernels of that name; false when this machine lacks them. */
+bool cpu_backend_open_as(Backend *backend, const char *kernels);
+
+#endif

@@ -1,0 +1,171 @@
+/* cpu_cross_entropy.c — the loss over the rows that carry it, and its gradient, without ever holding
+ * all logits: rows go through in chunks of PIECE_ROWS, each chunk's logits become their own gradient
+ * in place. A stored head is dequantised once a call where that fits, else panel by panel.
+ */
+#include "compute/cpu/cpu.h"
+
+#include "compute/cpu/gemm.h"
+
+#include <math.h>
+#include <string.h>
+
+enum { HEAD_FLOATS = 32 << 20 }; /* 128 MiB: a vocabulary of 49152 x 576 fits whole */
+
+typedef struct Layout {
+    size_t panel, rows, logits; /* offsets */
+    size_t bytes;
+} Layout;
+
+static Layout layout(const CrossEntropyArgs *a)
+{
+    Layout l = {0};
+    const int64_t chunk = min_i64(PIECE_ROWS, a->nll.rows);
+    l.panel = layout_take(&l.bytes, panel_rows(a->w, HEAD_FLOATS) * a->w->cols, sizeof(float));
+    l.rows = layout_take(&l.bytes, chunk * a->x.cols, sizeof(float));
+    l.logits = layout_take(&l.bytes, chunk * a->w->rows, sizeof(float));
+    return l;
+}
+
+size_t cpu_cross_entropy_scratch(const Backend *backend, const OpCall *call, Pass pass)
+{
+    (void)backend;
+    return pass == PASS_FWD ? layout(&call->cross_entropy).bytes : 0;
+}
+
+/* One chunk on its way through. */
+typedef struct Chunk {
+    const CrossEntropyArgs *args;
+    int64_t begin, n;  /* entries of args->rows */
+    float *x;          /* [n, C] gathered, then their gradient */
+    float *logits;     /* [n, V], then their gradient */
+    float *memory;     /* of the panel */
+    Panel panel;       /* what `memory` holds; end 0 = nothing yet */
+} Chunk;
+
+static void gather(const CpuState *cpu, const Chunk *c)
+{
+    const CrossEntropyArgs *a = c->args;
+#pragma omp parallel for schedule(static) num_threads(cpu->threads)
+    for (int64_t i = 0; i < c->n; i++) {
+        must(a->rows[c->begin + i] >= 0 && a->rows[c->begin + i] < a->x.rows);
+        memcpy(c->x + i * a->x.cols, tensor_row(&a->x, a->rows[c->begin + i]),
+               (size_t)a->x.cols * sizeof(float));
+    }
+}
+
+/* The panel that begins at row v of the head; a head that fits whole is dequantised once. */
+static Panel head_panel(Backend *backend, Chunk *c, int64_t v)
+{
+    const Weight *w = c->args->w;
+    if (c->panel.end == 0 || c->panel.begin != v) {
+        const int64_t step = panel_rows(w, HEAD_FLOATS);
+        c->panel = panel_load(backend, w, v, step == 0 ? w->rows : min_i64(step, w->rows - v),
+                              c->memory);
+    }
+    return c->panel;
+}
+
+static void make_logits(Backend *backend, Chunk *c)
+{
+    const CpuState *cpu = cpu_state(backend);
+    const int64_t V = c->args->w->rows, C = c->args->w->cols;
+    for (int64_t v = 0; v < V;) {
+        const Panel panel = head_panel(backend, c, v);
+#pragma omp parallel for schedule(dynamic, 1) num_threads(cpu->threads)
+        for (int64_t col = panel.begin; col < panel.end; col += PIECE_COLS)
+            gemm_nt(&(Gemm){.m = c->n, .n = min_i64(PIECE_COLS, panel.end - col), .k = C,
+                            .alpha = 1, .a = c->x, .lda = C,
+                            .b = panel.rows + (col - panel.begin) * C, .ldb = C,
+                            .c = c->logits + col, .ldc = V});
+        v = panel.end;
+    }
+}
+
+/* nll of each row; its logits become their gradient when that is wanted. */
+static void make_loss(const CpuState *cpu, const Chunk *c)
+{
+    const CrossEntropyArgs *a = c->args;
+    const int64_t V = a->w->rows;
+    const bool backward = !tensor_is_empty(&a->dx) || !tensor_is_empty(&a->dw);
+    const float weight = a->step->inv_loss_tokens;
+#pragma omp parallel for schedule(dynamic, 1) num_threads(cpu->threads)
+    for (int64_t i = 0; i < c->n; i++) {
+        float *logits = c->logits + i * V;
+        const int32_t target = a->targets[c->begin + i];
+        must(target >= 0 && target < V);
+        const float most = cpu->kernels->max(logits, V);
+        const float lse = most + logf(cpu->kernels->sum_exp(logits, V, most));
+        *tensor_row(&a->nll, c->begin + i) = lse - logits[target];
+        if (backward) {
+            cpu->kernels->exp_row(logits, V, 1.0f, lse, weight);
+            logits[target] -= weight;
+        }
+    }
+}
+
+/* dw[v, :] += dlogits[:, v]^T x; before make_dx, which overwrites the gathered rows. */
+static void add_dw(const CpuState *cpu, const Chunk *c)
+{
+    const CrossEntropyArgs *a = c->args;
+    const int64_t V = a->w->rows, C = a->w->cols;
+#pragma omp parallel for schedule(dynamic, 1) num_threads(cpu->threads)
+    for (int64_t v = 0; v < V; v += PIECE_COLS)
+        gemm_tn(&(Gemm){.m = min_i64(PIECE_COLS, V - v), .n = C, .k = c->n, .alpha = 1, .beta = 1,
+                        .a = c->logits + v, .lda = V, .b = c->x, .ldb = C,
+                        .c = tensor_row(&a->dw, v), .ldc = a->dw.stride});
+}
+
+/* dx rows of the chunk = dlogits W, panels in order, then scattered. Pieces are small both ways: a
+ * chunk has few of them. */
+static void make_dx(Backend *backend, Chunk *c)
+{
+    enum { ROWS = 128 };
+    const CpuState *cpu = cpu_state(backend);
+    const CrossEntropyArgs *a = c->args;
+    const int64_t V = a->w->rows, C = a->w->cols;
+    const int64_t width = even_piece(C, PIECE_COLS), across = ceil_div(C, width);
+    /* Panels come last to first where several are needed: the last one is still there. */
+    const int64_t step = panel_rows(a->w, HEAD_FLOATS) == 0 ? V : panel_rows(a->w, HEAD_FLOATS);
+    for (int64_t v = (V - 1) / step * step; v >= 0; v -= step) {
+        const Panel panel = head_panel(backend, c, v);
+        const float beta = panel.end == V ? 0 : 1;
+#pragma omp parallel for schedule(dynamic, 1) num_threads(cpu->threads)
+        for (int64_t i = 0; i < ceil_div(c->n, ROWS) * across; i++) {
+            const int64_t row = i / across * ROWS, col = i % across * width;
+            gemm_nn(&(Gemm){.m = min_i64(ROWS, c->n - row), .n = min_i64(width, C - col),
+                            .k = panel.end - panel.begin, .alpha = 1, .beta = beta,
+                            .a = c->logits + row * V + panel.begin, .lda = V,
+                            .b = panel.rows + col, .ldb = C,
+                            .c = c->x + row * C + col, .ldc = C});
+        }
+    }
+    for (int64_t i = 0; i < c->n; i++)
+        memcpy(tensor_row(&a->dx, a->rows[c->begin + i]), c->x + i * C,
+               (size_t)C * sizeof(float));
+}
+
+void cpu_cross_entropy_fwd(Backend *backend, const OpCall *call)
+{
+    const CpuState *cpu = cpu_state(backend);
+    const CrossEntropyArgs *a = &call->cross_entropy;
+    const Layout l = layout(a);
+    const int64_t n = a->step->n_loss;
+    must(n >= 0 && n <= a->nll.rows && a->nll.cols == 1);
+    must(a->w->cols == a->x.cols);
+    for (int64_t t = 0; !tensor_is_empty(&a->dx) && t < a->dx.rows; t++)
+        memset(tensor_row(&a->dx, t), 0, (size_t)a->dx.cols * sizeof(float));
+    for (int64_t i = n; i < a->nll.rows; i++)
+        *tensor_row(&a->nll, i) = 0.0f;
+    Chunk c = {.args = a, .x = layout_f32(call, l.rows), .logits = layout_f32(call, l.logits),
+               .memory = layout_f32(call, l.panel)};
+    for (c.begin = 0; c.begin < n; c.begin += PIECE_ROWS) {
+        c.n = min_i64(PIECE_ROWS, n - c.begin);
+        gather(cpu, &c);
+        make_logits(backend, &c);
+        make_loss(cpu, &c);
+        if (!tensor_is_empty(&a->dw))
+            add_dw(cpu, &c);
+        if (!tensor_is_empty(&a->dx))
+            make_dx(backend, &c);
+    }
+}

@@ -1,0 +1,225 @@
+/* cpu_pointwise.c — the ops whose rows are independent: embed, rmsnorm, rope, glu, copy_rows; and the
+ * panels through which products read stored weights.
+ */
+#include "compute/cpu/cpu.h"
+
+#include <string.h>
+
+/* ==== Panels ==== */
+
+int64_t panel_rows(const Weight *w, int64_t budget_floats)
+{
+    if (w->dtype == DTYPE_F32)
+        return 0;
+    const int64_t fit = budget_floats / w->cols / PIECE_COLS * PIECE_COLS;
+    return min_i64(w->rows, max_i64(fit, PIECE_COLS));
+}
+
+Panel panel_load(const Backend *backend, const Weight *w, int64_t begin, int64_t rows,
+                 float *memory)
+{
+    const CpuState *cpu = cpu_state(backend);
+    assert(begin >= 0 && begin + rows <= w->rows);
+    if (w->dtype == DTYPE_F32)
+        return (Panel){(const float *)w->data + begin * w->cols, begin, begin + rows};
+#pragma omp parallel for schedule(dynamic, 1) num_threads(cpu->threads)
+    for (int64_t r = 0; r < rows; r += ROW_BATCH)
+        for (int64_t i = r; i < min_i64(r + ROW_BATCH, rows); i++)
+            cpu->kernels->dequant(w->dtype, weight_row(w, begin + i), memory + i * w->cols,
+                                  w->cols);
+    return (Panel){memory, begin, begin + rows};
+}
+
+int64_t even_piece(int64_t n, int64_t most)
+{
+    assert(n > 0 && most > 0);
+    const int64_t pieces = ceil_div(n, most);
+    return min_i64(most, round_up(ceil_div(n, pieces), 16));
+}
+
+/* ==== Embedding ==== */
+
+void cpu_embed_fwd(Backend *backend, const OpCall *call)
+{
+    const CpuState *cpu = cpu_state(backend);
+    const EmbedArgs *a = &call->embed;
+    const int64_t n = a->y.cols;
+    must(n == a->table->cols);
+#pragma omp parallel for schedule(dynamic, ROW_BATCH) num_threads(cpu->threads)
+    for (int64_t t = 0; t < a->y.rows; t++) {
+        must(a->tokens[t] >= 0 && a->tokens[t] < a->table->rows);
+        float *y = tensor_row(&a->y, t);
+        cpu->kernels->dequant(a->table->dtype, weight_row(a->table, a->tokens[t]), y, n);
+        if (a->scale != 1.0f)
+            cpu->kernels->scale(y, a->scale, n);
+    }
+}
+
+/* Each thread takes a range of columns and walks all tokens in order. */
+void cpu_embed_bwd(Backend *backend, const OpCall *call)
+{
+    enum { COLUMNS = 64 };
+    const CpuState *cpu = cpu_state(backend);
+    const EmbedArgs *a = &call->embed;
+    const int64_t n = a->dy.cols;
+    if (tensor_is_empty(&a->dtable))
+        return;
+    must(n == a->dtable.cols);
+#pragma omp parallel for schedule(dynamic, 1) num_threads(cpu->threads)
+    for (int64_t c = 0; c < n; c += COLUMNS)
+        for (int64_t t = 0; t < a->dy.rows; t++)
+            cpu->kernels->axpy(tensor_row(&a->dtable, a->tokens[t]) + c, a->scale,
+                               tensor_row(&a->dy, t) + c, min_i64(COLUMNS, n - c));
+}
+
+/* ==== Norm ==== */
+
+void cpu_rmsnorm_fwd(Backend *backend, const OpCall *call)
+{
+    const CpuState *cpu = cpu_state(backend);
+    const RmsnormArgs *a = &call->rmsnorm;
+    const bool has_delta = !tensor_is_empty(&a->delta);
+    must(a->y.rows == a->x.rows && a->y.cols == a->x.cols && a->w.cols == a->x.cols);
+    must(!has_delta || !tensor_is_empty(&a->sum));
+#pragma omp parallel for schedule(dynamic, ROW_BATCH) num_threads(cpu->threads)
+    for (int64_t t = 0; t < a->x.rows; t++) {
+        const RmsnormRow row = {
+            .x = tensor_row(&a->x, t),
+            .delta = has_delta ? tensor_row(&a->delta, t) : NULL,
+            .sum = has_delta ? tensor_row(&a->sum, t) : NULL,
+            .w = tensor_f32(&a->w),
+            .y = tensor_row(&a->y, t),
+            .eps = a->eps,
+            .n = a->x.cols,
+        };
+        const float rstd = cpu->kernels->rmsnorm_fwd(&row);
+        if (!tensor_is_empty(&a->rstd))
+            *tensor_row(&a->rstd, t) = rstd;
+    }
+}
+
+/* Partial sums of dw, one row a piece of tokens. */
+size_t cpu_rmsnorm_scratch(const Backend *backend, const OpCall *call, Pass pass)
+{
+    (void)backend;
+    const RmsnormArgs *a = &call->rmsnorm;
+    if (pass == PASS_FWD || tensor_is_empty(&a->dw))
+        return 0;
+    size_t used = 0;
+    layout_take(&used, ceil_div(a->x.rows, PIECE_ROWS) * a->x.cols, sizeof(float));
+    return used;
+}
+
+void cpu_rmsnorm_bwd(Backend *backend, const OpCall *call)
+{
+    const CpuState *cpu = cpu_state(backend);
+    const RmsnormArgs *a = &call->rmsnorm;
+    const int64_t T = a->x.rows, C = a->x.cols;
+    const Tensor *s = tensor_is_empty(&a->delta) ? &a->x : &a->sum;
+    float *partial = tensor_is_empty(&a->dw) ? NULL : layout_f32(call, 0);
+    must(a->dy.rows == T && a->dy.cols == C && a->rstd.rows == T);
+    /* Pieces are large only where partial sums need it. */
+    const int64_t piece = partial != NULL ? PIECE_ROWS : ROW_BATCH;
+#pragma omp parallel for schedule(dynamic, 1) num_threads(cpu->threads)
+    for (int64_t begin = 0; begin < T; begin += piece) {
+        float *dw = partial == NULL ? NULL : partial + begin / PIECE_ROWS * C;
+        if (dw != NULL)
+            memset(dw, 0, (size_t)C * sizeof *dw);
+        for (int64_t t = begin; t < min_i64(begin + piece, T); t++)
+            cpu->kernels->rmsnorm_bwd(&(RmsnormRow){
+                .s = tensor_row(s, t),
+                .w = tensor_f32(&a->w),
+                .dy = tensor_row(&a->dy, t),
+                .dx = tensor_is_empty(&a->dx) ? NULL : tensor_row(&a->dx, t),
+                .ddelta = tensor_is_empty(&a->ddelta) ? NULL : tensor_row(&a->ddelta, t),
+                .dw = dw,
+                .rstd = *tensor_row(&a->rstd, t),
+                .dx_beta = a->dx_beta,
+                .n = C,
+            });
+    }
+    for (int64_t i = 0; partial != NULL && i < ceil_div(T, PIECE_ROWS); i++)
+        cpu->kernels->axpy(tensor_f32(&a->dw), 1.0f, partial + i * C, C);
+}
+
+/* ==== Rope ==== */
+
+static void rope_tensor(const CpuState *cpu, const RopeArgs *a, const Tensor *x, float direction)
+{
+    if (tensor_is_empty(x))
+        return;
+    must(x->cols % a->head_dim == 0 && a->rot <= a->head_dim && a->rot % 2 == 0);
+    must(a->table.cols == a->rot);
+#pragma omp parallel for schedule(dynamic, ROW_BATCH) num_threads(cpu->threads)
+    for (int64_t t = 0; t < x->rows; t++)
+        cpu->kernels->rope(&(RopeRow){
+            .x = tensor_row(x, t),
+            .table = tensor_row(&a->table, a->positions[t]),
+            .n_heads = x->cols / a->head_dim,
+            .head_dim = a->head_dim,
+            .rot = a->rot,
+            .pairing = a->pairing,
+            .direction = direction,
+        });
+}
+
+void cpu_rope_fwd(Backend *backend, const OpCall *call)
+{
+    rope_tensor(cpu_state(backend), &call->rope, &call->rope.q, 1.0f);
+    rope_tensor(cpu_state(backend), &call->rope, &call->rope.k, 1.0f);
+}
+
+void cpu_rope_bwd(Backend *backend, const OpCall *call)
+{
+    rope_tensor(cpu_state(backend), &call->rope, &call->rope.dq, -1.0f);
+    rope_tensor(cpu_state(backend), &call->rope, &call->rope.dk, -1.0f);
+}
+
+/* ==== Gated units ==== */
+
+void cpu_glu_fwd(Backend *backend, const OpCall *call)
+{
+    const CpuState *cpu = cpu_state(backend);
+    const GluArgs *a = &call->glu;
+    must(a->up.rows == a->gate.rows && a->up.cols == a->gate.cols);
+    must(a->y.rows == a->gate.rows && a->y.cols == a->gate.cols);
+#pragma omp parallel for schedule(dynamic, ROW_BATCH) num_threads(cpu->threads)
+    for (int64_t t = 0; t < a->gate.rows; t++)
+        cpu->kernels->glu_fwd(&(GluRow){
+            .act = a->act,
+            .gate = tensor_row(&a->gate, t),
+            .up = tensor_row(&a->up, t),
+            .y = tensor_row(&a->y, t),
+            .n = a->gate.cols,
+        });
+}
+
+void cpu_glu_bwd(Backend *backend, const OpCall *call)
+{
+    const CpuState *cpu = cpu_state(backend);
+    const GluArgs *a = &call->glu;
+    must(a->dy.rows == a->gate.rows && a->dy.cols == a->gate.cols);
+#pragma omp parallel for schedule(dynamic, ROW_BATCH) num_threads(cpu->threads)
+    for (int64_t t = 0; t < a->gate.rows; t++)
+        cpu->kernels->glu_bwd(&(GluRow){
+            .act = a->act,
+            .gate = tensor_row(&a->gate, t),
+            .up = tensor_row(&a->up, t),
+            .dy = tensor_row(&a->dy, t),
+            .dgate = tensor_is_empty(&a->dgate) ? NULL : tensor_row(&a->dgate, t),
+            .dup = tensor_is_empty(&a->dup) ? NULL : tensor_row(&a->dup, t),
+            .n = a->gate.cols,
+        });
+}
+
+/* ==== Cache ==== */
+
+void cpu_copy_rows_fwd(Backend *backend, const OpCall *call)
+{
+    (void)backend;
+    const CopyRowsArgs *a = &call->copy_rows;
+    must(a->src.cols == a->dst.cols);
+    for (int64_t t = 0; t < a->src.rows; t++)
+        memcpy(tensor_row(&a->dst, a->index[t]), tensor_row(&a->src, t),
+               (size_t)a->src.cols * sizeof(float));
+}

@@ -1,0 +1,17 @@
+/* kernels_avx512.c — the inner loops for processors with AVX-512 (F, BW, DQ, VL): sixteen floats a
+ * vector. On other kinds of processor this file is empty but for a function that says so.
+ */
+#include "compute/cpu/kernels.h"
+
+#if defined(__AVX512F__) && defined(__AVX512VL__) && defined(__AVX512BW__)
+#include <immintrin.h>
+
+#define VL 16
+#define V_FMA(a, b, c) ((vf)_mm512_fmadd_ps((__m512)(a), (__m512)(b), (__m512)(c)))
+#define KERNELS_NAME "avx512"
+#define KERNELS_TABLE kernels_avx512
+
+#include "compute/cpu/kernels_body.h"
+#else
+const CpuKernels *kernels_avx512(void) { return NULL; }
+#endif
