@@ -34,7 +34,7 @@ static const char *const checksum_key = "backpropagate.checksum";
 static const char *const prefix = "checkpoint-";
 enum { HASH_LANES = 4, HASH_TEXT = 17, PREFIX_LEN = 11 };
 
-/* ---- checksum: four interleaved FNV-1a streams over 64-bit words ------------------------------ */
+/* ---- checksum: four interleaved FNV-1a streams over 64-bit words ------------------------ */
 
 typedef struct Checksum {
     uint64_t lane[HASH_LANES];
@@ -93,7 +93,7 @@ static void state_checksum(Str json, const StateParts *parts, char text[HASH_TEX
     checksum_text(&sum, text);
 }
 
-/* ---- metadata --------------------------------------------------------------------------------- */
+/* ---- metadata --------------------------------------------------------------------------- */
 
 static Json *adapter_json(const Adapter *adapter)
 {
@@ -149,7 +149,7 @@ static void metadata_text(const CheckpointOwner *owner, const CheckpointState *s
     json_free(json);
 }
 
-/* ---- writing ---------------------------------------------------------------------------------- */
+/* ---- writing ---------------------------------------------------------------------------- */
 
 const char *checkpoint_path(const char *output, int64_t step, Arena *out)
 {
@@ -203,7 +203,7 @@ bool checkpoint_save(const char *output, const CheckpointOwner *owner, const Che
     return ok;
 }
 
-/* ---- reading ---------------------------------------------------------------------------------- */
+/* ---- reading ---------------------------------------------------------------------------- */
 
 /* An open state file and its parsed metadata. */
 typedef struct StateFile {
@@ -304,31 +304,47 @@ static bool read_state(const StateFile *file, const char *folder, CheckpointStat
     return true;
 }
 
+/* A value for a message: doubles without the digits that only make them exact. */
+static void value_text(const Json *value, Buf *text)
+{
+    if (value == NULL)
+        buf_text(text, "nothing");
+    else if (json_is_number(value) && !json_is_int(value))
+        buf_printf(text, "%.10g", json_double(value, 0));
+    else
+        json_write(value, (JsonStyle){0}, text);
+}
+
+static bool same_value(const Json *a, const Json *b)
+{
+    Buf x = {0}, y = {0};
+    json_write(a, (JsonStyle){0}, &x);
+    json_write(b, (JsonStyle){0}, &y);
+    const bool same = str_eq(buf_view(&x), buf_view(&y));
+    buf_free(&x);
+    buf_free(&y);
+    return same;
+}
+
 bool checkpoint_compare(const char *folder, const char *what, const Json *stored, const Json *mine,
                         Err *err)
 {
     const char *key;
     Json *value;
     for (void *it = NULL; (it = json_next(mine, it, &key, &value)) != NULL;) {
-        Buf ours = {0}, theirs = {0};
         const Json *other = json_get(stored, key);
-        json_write(value, (JsonStyle){0}, &ours);
-        if (other != NULL)
-            json_write(other, (JsonStyle){0}, &theirs);
-        else
-            buf_text(&theirs, "nothing");
-        const bool same = str_eq(buf_view(&ours), buf_view(&theirs));
-        if (!same) {
-            err_set(err, ERR_STATE_CHECKPOINT_INVALID,
-                    "checkpoint '%s' was made with %s%s %s, this run has %s", folder, what, key,
-                    theirs.data, ours.data);
-            err_hint(err, "Resume with the options, data and model that the run was started with, "
-                          "or start a new run without --resume");
-        }
+        if (other != NULL && same_value(value, other))
+            continue;
+        Buf ours = {0}, theirs = {0};
+        value_text(value, &ours);
+        value_text(other, &theirs);
+        err_set(err, ERR_STATE_CHECKPOINT_INVALID,
+                "checkpoint '%s' was made with %s%s %s, this run has %s", folder, what, key,
+                theirs.data, ours.data);
         buf_free(&ours);
         buf_free(&theirs);
-        if (!same)
-            return false;
+        return err_hint(err, "Resume with the options, data and model that the run was started "
+                             "with, or start a new run without --resume");
     }
     return true;
 }

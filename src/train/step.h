@@ -46,8 +46,8 @@ typedef struct StepStats {
     double mean_context; /* keys that a token sees, on average */
 } StepStats;
 
-/* Puts model, parameters and inputs into the slabs. host: lives as long as the stepper; records: the
- * tape's own, nothing else may push to it. Parameters are undefined until step_load. */
+/* Puts model, parameters and inputs into the slabs. host: lives as long as the stepper; records:
+ * the tape's own, nothing else may push to it. Parameters are undefined until step_load. */
 void step_place(Stepper *stepper, const StepSetup *setup, StepSlabs *slabs, Arena *host,
                 Arena *records);
 
@@ -56,7 +56,7 @@ void step_store(Stepper *stepper, const TrainVectors *vectors);
 
 /* The microbatches of step `step` (from 1), all prepared. False before anything was updated:
  * RUNTIME_TRAINING_DIVERGED when loss or gradient is not finite, RUNTIME_TRAINING_FAILED with the
- * text of a device error. `stop` is asked between microbatches through `poll`; it only announces. */
+ * text of a device error. poll, if given, is called after each microbatch. */
 typedef struct StepInput {
     const Microbatch *microbatches;
     int32_t n_microbatches;

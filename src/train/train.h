@@ -11,7 +11,9 @@
 #include "model/adapter.h"
 #include "train/event.h"
 
-typedef enum Schedule { SCHEDULE_COSINE, SCHEDULE_LINEAR, SCHEDULE_CONSTANT, SCHEDULE_COUNT } Schedule;
+typedef enum Schedule {
+    SCHEDULE_COSINE, SCHEDULE_LINEAR, SCHEDULE_CONSTANT, SCHEDULE_COUNT
+} Schedule;
 const char *schedule_name(Schedule schedule);
 bool schedule_parse(const char *text, Schedule *schedule);
 /* lr at optimiser step `step` (1 = first) as transformers' schedulers give it: linear warm-up from
@@ -24,7 +26,7 @@ typedef struct TrainOptions {
     const char *base_name;    /* base_model_name_or_path of the saved adapter */
     int64_t steps;            /* optimiser steps; 0: epochs decides */
     double epochs;
-    int32_t batch_size;       /* sequences a microbatch; 0 = auto: largest that the plan says fits */
+    int32_t batch_size;       /* sequences a microbatch; 0 = auto: largest that fits the plan */
     int32_t accumulation;     /* microbatches a step */
     int32_t max_seq_length;
     bool packing;

@@ -51,7 +51,7 @@ typedef struct Run {
     size_t host_mark, records_peak; /* after the first step */
 } Run;
 
-/* ---- events ----------------------------------------------------------------------------------- */
+/* ---- events ----------------------------------------------------------------------------- */
 
 static void emit(const Run *run, Event event)
 {
@@ -109,7 +109,7 @@ static void emit_step(Run *run, const StepStats *stats, double lr, double second
     });
 }
 
-/* ---- opening ---------------------------------------------------------------------------------- */
+/* ---- opening ---------------------------------------------------------------------------- */
 
 static bool setting(bool good, const char *what, Err *err)
 {
@@ -296,7 +296,7 @@ static void run_close(Run *run)
     arena_close(&run->host);
 }
 
-/* ---- saving ----------------------------------------------------------------------------------- */
+/* ---- saving ----------------------------------------------------------------------------- */
 
 static bool save_checkpoint(Run *run, Err *err)
 {
@@ -335,7 +335,7 @@ static bool save_adapter(Run *run, Err *err)
     return true;
 }
 
-/* ---- the loop --------------------------------------------------------------------------------- */
+/* ---- the loop --------------------------------------------------------------------------- */
 
 /* After the first step of this process every mark stays where it is. */
 static void check_allocation(Run *run)
@@ -396,7 +396,7 @@ static bool run_save(Run *run, Err *err)
     return save_adapter(run, err);
 }
 
-/* ---- the end ---------------------------------------------------------------------------------- */
+/* ---- the end ---------------------------------------------------------------------------- */
 
 static void fill_result(Run *run, bool ok)
 {
