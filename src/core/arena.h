@@ -24,9 +24,9 @@ typedef struct Arena {
 
 enum { ARENA_ALIGN = 64 };
 
-/* Reserves `reserve_bytes` of address space (0 = 64 GiB, less under a tight address-space limit). */
+/* Reserves `reserve_bytes` of address space (0 = 64 GiB, less under a tight limit). */
 bool arena_open(Arena *arena, size_t reserve_bytes, Err *err);
-/* Over a range owned by somebody else (device slab, plan). base may be an address nobody can read. */
+/* Over a range owned by somebody else (device slab, plan), perhaps one that nobody can read. */
 void arena_over(Arena *arena, void *base, size_t capacity);
 /* Unmaps an owned range and clears the struct. Safe on {0}. */
 void arena_close(Arena *arena);

@@ -15,8 +15,8 @@ typedef struct json_t Json;
 enum { JSON_MAX_DEPTH = 128 };
 
 /* `code` is the error to report; the message carries `subject`, line and column. Duplicate keys:
- * the last one wins. A NUL escape inside a string and invalid UTF-8 are errors, as is nesting deeper
- * than JSON_MAX_DEPTH. Integers beyond 64 bits become doubles (real tokenizer_config.json have them). */
+ * the last one wins. A NUL escape inside a string and invalid UTF-8 are errors, as is nesting
+ * deeper than JSON_MAX_DEPTH. Integers beyond 64 bits become doubles (real files have them). */
 Json *json_parse(Str text, const char *subject, ErrCode code, Err *err);
 Json *json_load(const char *path, ErrCode code, Err *err);
 void json_free(Json *json);

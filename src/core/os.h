@@ -1,5 +1,6 @@
 /* os.h — the operating system behind one face: time, processor features, memory, ids, threads.
- * One os_<system>.c per system implements it. */
+ * One os_<system>.c per system implements it; the file calls are in os_file.h.
+ */
 #ifndef CORE_OS_H
 #define CORE_OS_H
 

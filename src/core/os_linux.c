@@ -103,7 +103,9 @@ uint64_t os_memory_total(void)
 {
     uint64_t machine = read_kb("/proc/meminfo", "MemTotal:");
     uint64_t limit = cgroup_limit();
-    return machine == 0 && limit == UINT64_MAX ? 0 : machine != 0 && machine < limit ? machine : limit;
+    if (machine == 0)
+        return limit != UINT64_MAX ? limit : 0;
+    return machine < limit ? machine : limit;
 }
 
 uint64_t os_memory_available(void)

@@ -73,8 +73,8 @@ static void nesting_is_bounded(void **state)
 {
     for (int depth = JSON_MAX_DEPTH - 1; depth <= JSON_MAX_DEPTH + 1; depth++) {
         Buf text = {0};
-        for (int i = 0; i < depth; i++)
-            buf_text(&text, i % 2 != 0 ? "[" : "{\"]]]\\\"[[[\":"); /* brackets in names: no depth */
+        for (int i = 0; i < depth; i++) /* brackets in names are no depth */
+            buf_text(&text, i % 2 != 0 ? "[" : "{\"]]]\\\"[[[\":");
         buf_text(&text, "0");
         for (int i = depth - 1; i >= 0; i--)
             buf_text(&text, i % 2 != 0 ? "]" : "}");

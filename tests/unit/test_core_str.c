@@ -1,4 +1,5 @@
-/* test_core_str.c — slices, the growing buffer and its maximum, strict UTF-8, edit distance.
+/* test_core_str.c — slices, the growing buffer and its maximum, strict UTF-8 (every code point
+ * there and back, every kind of malformed sequence), edit distance.
  */
 #include "test_support.h"
 
