@@ -228,6 +228,7 @@ struct Backend {
     /* Large memory: a range of exactly `bytes` behind `slab`. RUNTIME_OUT_OF_MEMORY on failure. */
     bool (*slab_open)(Backend *backend, Arena *slab, size_t bytes, Err *err);
     void (*slab_close)(Backend *backend, Arena *slab);
+    /* Later ops see the bytes; src may be reused at once. */
     void (*upload)(Backend *backend, void *dst, const void *src, size_t bytes);
     void (*download)(Backend *backend, void *dst, const void *src, size_t bytes); /* waits */
     void (*zero)(Backend *backend, void *dst, size_t bytes);

@@ -49,22 +49,37 @@ typedef struct ModelFile {
     Json *config; /* config.json of a folder */
 } ModelFile;
 
+enum { NORM_ATTENTION, NORM_FFN, NORM_COUNT };
+
 typedef struct Layer {
     Weight linear[ROLE_LINEAR_COUNT];
-    Tensor norm[2]; /* [1, C] f32: attention, feed-forward */
+    Weight norm_file[NORM_COUNT]; /* 1 x C, as in the file */
+    Tensor norm[NORM_COUNT];      /* [1, C] f32, device */
 } Layer;
+
+/* Gradients of base weights, device f32, for training them in full; an empty tensor = frozen. */
+typedef struct LayerGrads {
+    Tensor linear[ROLE_LINEAR_COUNT], norm[NORM_COUNT];
+} LayerGrads;
+typedef struct ModelGrads {
+    LayerGrads *layers;
+    Tensor embed, final_norm; /* a tied head adds to embed */
+    Tensor head;
+} ModelGrads;
 
 typedef struct Model {
     const Family *family;
     ModelConfig config;
     ModelFile file;
     Layer *layers;
-    Weight embed, head; /* head == embed when tied */
-    Tensor final_norm;
+    Weight embed, head; /* head is a copy of embed when tied */
+    Weight final_norm_file;
+    Tensor final_norm;  /* [1, C] f32, device */
     Tensor rope_table; /* [max positions of this run, rope_dim] f32, device */
     Backend *backend;
     Arena *weights;    /* slab */
     Adapter *adapter;  /* NULL = none */
+    ModelGrads *grads; /* NULL = the base is frozen */
 } Model;
 
 /* Opens and checks files, config and tensor shapes; touches no device. Errors DEP_MODEL_LOAD_FAILED
@@ -75,20 +90,24 @@ void model_close(Model *model); /* files only; safe on {0} */
  * runs it once with the plan to size `slab`. n_positions: longest sequence of the run. */
 void model_place(Model *model, Backend *backend, Arena *slab, int64_t n_positions);
 
-/* Decoder over one flat stream. Everything is device memory. */
+/* Decoder over one flat stream. Everything is device memory. With a cache, token t is stored at row
+ * positions[t] of it and the spans are in rows of the cache. */
 typedef struct DecoderInput {
     const int32_t *tokens, *positions; /* [T] */
     int64_t n_tokens;
     AttentionSpans spans;
 } DecoderInput;
+typedef struct KvCache { /* one sequence */
+    Tensor *k, *v; /* [n_layers], each [S, G*D] in the activation dtype */
+} KvCache;
 /* Final normed hidden states [T, C]. cache NULL in training. */
-typedef struct KvCache KvCache;
 Value *decoder_forward(const Model *model, Tape *tape, const DecoderInput *input, KvCache *cache);
 
-/* Training floating-point operations a token of T-long sequences (forward + backward), counted from
- * the shapes; for the share-of-peak figure. */
+/* Training floating-point operations a token (forward + backward, nothing counted twice for
+ * recomputation), counted from the shapes; for the share-of-peak figure. mean_context: keys that a
+ * token sees on average; loss_share: loss tokens / tokens. */
 double model_train_flops(const Model *model, double mean_context, double loss_share);
-int64_t model_parameter_count(const Model *model);
+int64_t model_parameter_count(const Model *model); /* base weights, a tied head once */
 
 /* What a family is; the rows are in family/families.def. */
 typedef struct WeightName {
@@ -107,15 +126,22 @@ struct Family {
     const WeightName *names;
     size_t n_names;
     bool (*read_config)(const ModelFile *file, ModelConfig *config, Arena *out, Err *err);
-    /* GGUF keys beyond the common ones. */
+    /* Every `<name>.*` key of a GGUF file (config.h has the common ones); not general.*. */
     void (*write_gguf_keys)(const ModelConfig *config, GgufWriter *writer);
     void (*block)(const Model *model, Tape *tape, int64_t layer, const DecoderInput *input,
                   KvCache *cache);
 };
 const Family *family_find(const char *gguf_or_hf_name); /* NULL when unknown */
-const WeightName *family_weight(const Family *family, Role role);
+const WeightName *family_weight(const Family *family, Role role); /* NULL when it has none */
 /* "llama, …" for error messages. */
 const char *family_list(void);
+
+/* The name of a weight in a file: `pattern` with its %d, if any, replaced by the layer. */
+enum { WEIGHT_NAME_MAX = 128 };
+const char *weight_name(const char *pattern, int64_t layer, char out[WEIGHT_NAME_MAX]);
+/* The shape that the configuration asks of a weight; vectors have rows 1. */
+typedef struct WeightShape { int64_t rows, cols; } WeightShape;
+WeightShape weight_shape(const ModelConfig *config, Role role);
 
 /* Row order of q/k rows between pairings; layout.c. heads rows blocks of head_dim (rot first).
  * src, dst: rows x row_bytes; halves → interleaved or back. */

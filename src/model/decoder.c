@@ -1,0 +1,131 @@
+/* decoder.c — the one transformer loop, the pieces that families' blocks are written from, and what
+ * can be counted from the shapes.
+ */
+#include "model/decoder.h"
+
+#include "model/adapter.h"
+
+#include <math.h>
+
+/* ---- pieces of a block ---- */
+
+Value *block_norm(const Model *model, Tape *tape, int64_t layer, int which_norm, const Role *roles,
+                  int n_roles)
+{
+    assert(which_norm >= 0 && which_norm < NORM_COUNT);
+    ParamRef norm = {.value = model->layers[layer].norm[which_norm]};
+    if (model->grads != NULL)
+        norm.grad = model->grads->layers[layer].norm[which_norm];
+    return tape_segment(tape, norm, model->config.rms_eps,
+                        linear_rank(model, layer, roles, n_roles));
+}
+
+void block_linears(const Model *model, Tape *tape, int64_t layer, Value *x, const Role *roles,
+                   int n_roles, Value **out)
+{
+    LinearSpec specs[LINEAR_MAX_PARTS];
+    linear_group(model, layer, roles, n_roles, specs);
+    tape_linear(tape, x, specs, n_roles, out);
+}
+
+void block_add(const Model *model, Tape *tape, int64_t layer, Value *x, Role role)
+{
+    LinearSpec spec;
+    linear_group(model, layer, &role, 1, &spec);
+    tape_add_linear(tape, x, &spec);
+}
+
+Value *block_attention(const Model *model, Tape *tape, int64_t layer, Value *const qkv[3],
+                       const DecoderInput *input, KvCache *cache, Role reader)
+{
+    const ModelConfig *config = &model->config;
+    AttentionShape shape = {.n_heads = (int)config->n_heads,
+                            .n_kv_heads = (int)config->n_kv_heads,
+                            .head_dim = (int)config->head_dim,
+                            .scale = 1.0f / sqrtf((float)config->head_dim)};
+    int64_t rank = linear_rank(model, layer, &reader, 1);
+    tape_rope(tape, qkv[0], qkv[1], model->rope_table, input->positions, shape.head_dim,
+              config->pairing);
+    if (cache == NULL)
+        return tape_attention(tape, qkv[0], qkv[1], qkv[2], shape, input->spans, rank);
+    tape_copy_rows(tape, qkv[1], cache->k[layer], input->positions);
+    tape_copy_rows(tape, qkv[2], cache->v[layer], input->positions);
+    return tape_attention_cached(tape, qkv[0], cache->k[layer], cache->v[layer], shape,
+                                 input->spans, rank);
+}
+
+Value *block_glu(const Model *model, Tape *tape, int64_t layer, Value *const gate_up[2],
+                 Activation act, Role reader)
+{
+    return tape_glu(tape, gate_up[0], gate_up[1], act, linear_rank(model, layer, &reader, 1));
+}
+
+/* ---- the model ---- */
+
+/* Largest rank of the linears that add to the stream. */
+static int64_t closing_rank(const Model *model)
+{
+    static const Role closing[] = {ROLE_O, ROLE_DOWN};
+    int64_t rank = 0;
+    for (int64_t layer = 0; layer < model->config.n_layers; layer++)
+        for (size_t i = 0; i < COUNT_OF(closing); i++)
+            rank = max_i64(rank, linear_rank(model, layer, &closing[i], 1));
+    return rank;
+}
+
+Value *decoder_forward(const Model *model, Tape *tape, const DecoderInput *input, KvCache *cache)
+{
+    must(model->backend == tape_backend(tape)); /* model_place was called */
+    ParamRef final_norm = {.value = model->final_norm};
+    Tensor embed_grad = {0};
+    if (model->grads != NULL) {
+        final_norm.grad = model->grads->final_norm;
+        embed_grad = model->grads->embed;
+    }
+    tape_stream_begin(tape, &model->embed, embed_grad, 1.0f, input->tokens, input->n_tokens,
+                      closing_rank(model));
+    for (int64_t layer = 0; layer < model->config.n_layers; layer++)
+        model->family->block(model, tape, layer, input, cache);
+    return tape_segment(tape, final_norm, model->config.rms_eps, 0);
+}
+
+/* ---- counts ---- */
+
+static double weight_count(const Weight *weight)
+{
+    return (double)weight->rows * (double)weight->cols;
+}
+
+int64_t model_parameter_count(const Model *model)
+{
+    const ModelConfig *config = &model->config;
+    int64_t layer_count = 0;
+    for (int role = 0; role < ROLE_LAYER_COUNT; role++) {
+        WeightShape shape = weight_shape(config, (Role)role);
+        layer_count += shape.rows * shape.cols;
+    }
+    int64_t embed = config->vocab * config->d_model;
+    return embed + (config->tied ? 0 : embed) + config->d_model + config->n_layers * layer_count;
+}
+
+double model_train_flops(const Model *model, double mean_context, double loss_share)
+{
+    const ModelConfig *config = &model->config;
+    /* A product of in x out costs 2 in out a token: once forward, once for dx, once for dW. */
+    double base_passes = model->grads != NULL ? 3 : 2;
+    double flops = 0;
+    for (int64_t layer = 0; layer < config->n_layers; layer++) {
+        for (int role = 0; role < ROLE_LINEAR_COUNT; role++) {
+            bool first = layer == 0 && (role == ROLE_Q || role == ROLE_K || role == ROLE_V);
+            bool no_dx = first && model->grads == NULL; /* nothing trainable stands before it */
+            flops += 2 * (base_passes - (no_dx ? 1 : 0)) *
+                     weight_count(&model->layers[layer].linear[role]);
+        }
+    }
+    if (model->adapter != NULL)
+        flops += 6.0 * (double)model->adapter->n_params;
+    /* Scores and values forward; twice that for dq, dk, dp, dv. */
+    double heads = (double)(config->n_heads * config->head_dim);
+    flops += 12.0 * mean_context * heads * (double)config->n_layers;
+    return flops + 2 * base_passes * loss_share * weight_count(&model->head);
+}

@@ -1,0 +1,81 @@
+/* linear.c — the one place that composes a base weight with its adapter: a group of linears as the
+ * tape takes it, and the refresh of backend copies after the masters changed.
+ */
+#include "model/adapter.h"
+
+static const AdapterPair *pair_of(const Model *model, int64_t layer, Role role)
+{
+    const Adapter *adapter = model->adapter;
+    if (adapter == NULL)
+        return NULL;
+    assert(layer >= 0 && layer < adapter->n_layers && role < ROLE_LINEAR_COUNT);
+    const AdapterPair *pair = &adapter->pairs[layer * ROLE_LINEAR_COUNT + role];
+    return pair->present ? pair : NULL;
+}
+
+/* A matrix inside the adapter's flat vector. */
+static ParamRef flat_param(const Adapter *adapter, int64_t offset, int64_t rows, int64_t cols)
+{
+    must(adapter->values != NULL);
+    ParamRef param = {.value = tensor_make(adapter->values + offset, DTYPE_F32, rows, cols)};
+    if (adapter->grads != NULL)
+        param.grad = tensor_make(adapter->grads + offset, DTYPE_F32, rows, cols);
+    return param;
+}
+
+void linear_group(const Model *model, int64_t layer, const Role *roles, int n, LinearSpec *specs)
+{
+    must(n >= 1 && n <= LINEAR_MAX_PARTS);
+    for (int i = 0; i < n; i++) {
+        Role role = roles[i];
+        specs[i] = (LinearSpec){.w = &model->layers[layer].linear[role]};
+        if (model->grads != NULL)
+            specs[i].dw = model->grads->layers[layer].linear[role];
+        const AdapterPair *pair = pair_of(model, layer, role);
+        if (pair == NULL)
+            continue;
+        const Adapter *adapter = model->adapter;
+        int64_t r = adapter->config.r;
+        specs[i].a = flat_param(adapter, pair->a_offset, r, pair->in);
+        specs[i].b = flat_param(adapter, pair->b_offset, pair->out, r);
+        specs[i].scale = (float)(adapter->config.alpha / (double)r);
+    }
+}
+
+int64_t linear_rank(const Model *model, int64_t layer, const Role *roles, int n)
+{
+    int64_t rank = 0;
+    for (int i = 0; i < n; i++)
+        if (pair_of(model, layer, roles[i]) != NULL)
+            rank += model->adapter->config.r;
+    return rank;
+}
+
+/* The groups in which families call their linears; backend copies are kept by group. */
+static const struct {
+    Role roles[LINEAR_MAX_PARTS];
+    int n;
+} GROUPS[] = {
+    {{ROLE_Q, ROLE_K, ROLE_V}, 3}, {{ROLE_O}, 1}, {{ROLE_GATE, ROLE_UP}, 2}, {{ROLE_DOWN}, 1}};
+
+void linear_refresh_all(const Model *model, Tape *tape)
+{
+    if (model->adapter == NULL)
+        return;
+    for (int64_t layer = 0; layer < model->config.n_layers; layer++) {
+        for (size_t g = 0; g < COUNT_OF(GROUPS); g++) {
+            int n = GROUPS[g].n;
+            if (linear_rank(model, layer, GROUPS[g].roles, n) == 0)
+                continue;
+            LinearSpec specs[LINEAR_MAX_PARTS];
+            linear_group(model, layer, GROUPS[g].roles, n, specs);
+            OpCall call = {.op = OP_lowrank_refresh};
+            call.lowrank_refresh.n_parts = n;
+            for (int i = 0; i < n; i++)
+                call.lowrank_refresh.part[i] =
+                    (LinearPart){.w = specs[i].w, .a = specs[i].a.value, .b = specs[i].b.value,
+                                 .scale = specs[i].scale};
+            tape_run(tape, &call, PASS_FWD);
+        }
+    }
+}
