@@ -8,6 +8,7 @@
 #include "core/file.h"
 #include "core/str.h"
 #include "core/tensor.h"
+#include "format/name_index.h"
 
 typedef enum GgufType { /* value types of metadata, ids as in the file */
     GGUF_U8, GGUF_I8, GGUF_U16, GGUF_I16, GGUF_U32, GGUF_I32, GGUF_F32, GGUF_BOOL, GGUF_STRING,
@@ -47,18 +48,21 @@ typedef struct Gguf {
     uint64_t n_values;
     GgufTensor *tensors;
     uint64_t n_tensors;
+    NameIndex value_index, tensor_index;
 } Gguf;
 
 /* Maps and checks the whole structure: limits, offsets, sizes, duplicate keys and tensor names.
  * Errors are DEP_MODEL_LOAD_FAILED and name what is wrong and where. Results live in `out`. */
 bool gguf_open(Gguf *gguf, const char *path, Arena *out, Err *err);
 /* The same over bytes in memory (fuzzing, tests); `subject` is named in errors. */
-bool gguf_parse(Gguf *gguf, const uint8_t *data, size_t size, const char *subject, Arena *out, Err *err);
+bool gguf_parse(Gguf *gguf, const uint8_t *data, size_t size, const char *subject, Arena *out,
+                Err *err);
 void gguf_close(Gguf *gguf);
 
 const GgufValue *gguf_find(const Gguf *gguf, const char *key); /* NULL when absent */
 const GgufTensor *gguf_tensor(const Gguf *gguf, const char *name);
-/* Typed reads with a fallback for an absent key or another kind of value. */
+/* Typed reads with a fallback for an absent key or another kind of value. gguf_int takes every
+ * integer kind that fits, gguf_float every number. */
 int64_t gguf_int(const Gguf *gguf, const char *key, int64_t fallback);
 double gguf_float(const Gguf *gguf, const char *key, double fallback);
 bool gguf_bool(const Gguf *gguf, const char *key, bool fallback);
@@ -73,7 +77,9 @@ double gguf_array_number(const GgufValue *array, uint64_t i);
  *     gguf_writer_begin_data(w);
  *     gguf_write_data(w, bytes, n); …                   (streams; the writer pads at tensor ends)
  *     gguf_writer_commit(w, &err)
- * A failed write sticks and is reported by commit, which renames the file into place. */
+ * A failed write sticks and is reported by commit, which renames the file into place. So does a
+ * key or tensor name given twice. Data is padded to general.alignment if that key is written
+ * (a u32, 8 to 65536), else to 32 bytes. */
 typedef struct GgufWriter GgufWriter;
 GgufWriter *gguf_writer_open(const char *path, Err *err);
 void gguf_put_u32(GgufWriter *w, const char *key, uint32_t value);

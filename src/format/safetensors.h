@@ -10,25 +10,31 @@
 #include "core/file.h"
 #include "core/json.h"
 #include "core/tensor.h"
+#include "format/name_index.h"
 
 typedef struct StTensor {
     const char *name;
-    Dtype dtype; /* F32, F16, BF16 or I32; I64, U8 and others read with known = false */
-    bool known;  /* dtype is one that Tensor can hold */
-    int n_dims;
-    int64_t shape[4]; /* as in the file: outermost first */
-    const void *data;
+    const char *type_name; /* dtype as the file spells it: "BF16" */
+    Dtype dtype;           /* F32, F16, BF16 or I32 when known, else DTYPE_COUNT */
+    bool known;            /* dtype is one that Tensor can hold, and n_dims <= 4 */
+    int n_dims;            /* 0 for a scalar; may exceed 4 when not known */
+    int64_t shape[4];      /* as in the file: outermost first; the first four */
+    const void *data;      /* aligned to its element when known */
     size_t bytes;
 } StTensor;
 
 typedef struct SafeTensors {
     FileMap map;
-    StTensor *tensors; /* in file order */
+    StTensor *tensors; /* in the order of their data */
     size_t n_tensors;
     const char **meta_keys, **meta_values;
     size_t n_meta;
+    NameIndex index; /* of the tensors' names */
 } SafeTensors;
 
+/* Maps and checks the whole structure. Errors are of `code` and name what is wrong. Results live in
+ * `out`; data lies in the mapping, but for tensors that the file puts at odd addresses (headers of
+ * old files are not padded): those are copied to `out`. */
 bool st_open(SafeTensors *st, const char *path, ErrCode code, Arena *out, Err *err);
 bool st_parse(SafeTensors *st, const uint8_t *data, size_t size, const char *subject, ErrCode code,
               Arena *out, Err *err);
@@ -45,7 +51,8 @@ typedef struct StEntry {
     const void *data;
 } StEntry;
 
-/* Writes atomically: entries in the given order, header padded to 8 bytes. meta may be NULL. */
+/* Writes atomically: entries in the given order (wider types first keeps all aligned), header
+ * padded to 8 bytes. meta may be NULL. */
 bool st_write(const char *path, const StEntry *entries, size_t count, const char *const *meta_keys,
               const char *const *meta_values, size_t n_meta, ErrCode code, Err *err);
 

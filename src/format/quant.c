@@ -1,0 +1,202 @@
+/* quant.c — row loops over the block decoders of core/quant_block.h, and the encoders.
+ *
+ * Owns the encoders. They reproduce ggml's reference quantizers bit for bit (ggml,
+ * src/ggml-quants.c): for Q8_0 the inverse of d is taken in f32 before d is rounded to f16, and
+ * x / d is rounded half away from zero. Sources and destinations need no alignment.
+ */
+#include "format/quant.h"
+
+#include <string.h>
+
+#include "core/quant_block.h"
+
+static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "rows are copied as they lie");
+
+#define X(name, text, ggml_id, block, bytes) \
+    enum { ROW_BLOCK_##name = (block), ROW_BYTES_##name = (bytes) };
+#include "core/dtypes.def"
+#undef X
+static_assert(ROW_BYTES_Q4_0 + 0 == QB_Q4_0_BYTES && ROW_BLOCK_Q4_0 + 0 == QB_BLOCK, "block");
+static_assert(ROW_BYTES_Q4_1 + 0 == QB_Q4_1_BYTES && ROW_BLOCK_Q4_1 + 0 == QB_BLOCK, "block");
+static_assert(ROW_BYTES_Q8_0 + 0 == QB_Q8_0_BYTES && ROW_BLOCK_Q8_0 + 0 == QB_BLOCK, "block");
+static_assert(sizeof(float) == 4 && sizeof(int32_t) == ROW_BYTES_I32, "plain elements");
+
+/* Rows of 16-bit floats go in pieces of a fixed count, which compilers vectorise at -O2. */
+enum { PIECE = 32 };
+
+static void decode_f16_piece(const uint8_t *restrict src, float *restrict dst)
+{
+    uint16_t halves[PIECE];
+    memcpy(halves, src, sizeof halves);
+    for (int i = 0; i < PIECE; i++)
+        dst[i] = qb_from_f16(halves[i]);
+}
+
+static void decode_f16(const uint8_t *src, float *dst, int64_t cols)
+{
+    int64_t i = 0;
+    for (; i + PIECE <= cols; i += PIECE)
+        decode_f16_piece(src + 2 * i, dst + i);
+    for (; i < cols; i++)
+        dst[i] = qb_from_f16(qb_load16(src + 2 * i));
+}
+
+static void decode_bf16_piece(const uint8_t *restrict src, float *restrict dst)
+{
+    uint16_t halves[PIECE];
+    memcpy(halves, src, sizeof halves);
+    for (int i = 0; i < PIECE; i++)
+        dst[i] = qb_from_bf16(halves[i]);
+}
+
+static void decode_bf16(const uint8_t *src, float *dst, int64_t cols)
+{
+    int64_t i = 0;
+    for (; i + PIECE <= cols; i += PIECE)
+        decode_bf16_piece(src + 2 * i, dst + i);
+    for (; i < cols; i++)
+        dst[i] = qb_from_bf16(qb_load16(src + 2 * i));
+}
+
+static void decode_i32(const uint8_t *restrict src, float *restrict dst, int64_t cols)
+{
+    for (int64_t i = 0; i < cols; i++) {
+        int32_t value;
+        memcpy(&value, src + 4 * i, sizeof value);
+        dst[i] = (float)value;
+    }
+}
+
+void quant_decode_row(Dtype dtype, const void *src, float *dst, int64_t cols)
+{
+    must(dtype < DTYPE_COUNT && cols >= 0);
+    const DtypeInfo *info = dtype_info(dtype);
+    must(cols % info->block == 0);
+    const uint8_t *bytes = src;
+    const int64_t blocks = cols / info->block;
+    switch (dtype) {
+    case DTYPE_F32:
+        if (cols > 0)
+            memcpy(dst, src, (size_t)cols * sizeof *dst);
+        return;
+    case DTYPE_F16:
+        decode_f16(bytes, dst, cols);
+        return;
+    case DTYPE_BF16:
+        decode_bf16(bytes, dst, cols);
+        return;
+    case DTYPE_I32:
+        decode_i32(bytes, dst, cols);
+        return;
+    case DTYPE_Q4_0:
+        for (int64_t b = 0; b < blocks; b++)
+            qb_decode_q4_0(bytes + b * QB_Q4_0_BYTES, dst + b * QB_BLOCK);
+        return;
+    case DTYPE_Q4_1:
+        for (int64_t b = 0; b < blocks; b++)
+            qb_decode_q4_1(bytes + b * QB_Q4_1_BYTES, dst + b * QB_BLOCK);
+        return;
+    case DTYPE_Q8_0:
+        for (int64_t b = 0; b < blocks; b++)
+            qb_decode_q8_0(bytes + b * QB_Q8_0_BYTES, dst + b * QB_BLOCK);
+        return;
+    case DTYPE_COUNT:
+        break;
+    }
+    must(!"a dtype without decoder");
+}
+
+static void store16(uint8_t *dst, uint16_t value)
+{
+    dst[0] = (uint8_t)(value & 0xff);
+    dst[1] = (uint8_t)(value >> 8);
+}
+
+static void encode_f16_piece(const float *restrict src, uint8_t *restrict dst)
+{
+    uint16_t halves[PIECE];
+    for (int i = 0; i < PIECE; i++)
+        halves[i] = qb_to_f16(src[i]);
+    memcpy(dst, halves, sizeof halves);
+}
+
+static void encode_f16(const float *src, uint8_t *dst, int64_t cols)
+{
+    int64_t i = 0;
+    for (; i + PIECE <= cols; i += PIECE)
+        encode_f16_piece(src + i, dst + 2 * i);
+    for (; i < cols; i++)
+        store16(dst + 2 * i, qb_to_f16(src[i]));
+}
+
+static void encode_bf16_piece(const float *restrict src, uint8_t *restrict dst)
+{
+    uint16_t halves[PIECE];
+    for (int i = 0; i < PIECE; i++)
+        halves[i] = qb_to_bf16(src[i]);
+    memcpy(dst, halves, sizeof halves);
+}
+
+static void encode_bf16(const float *src, uint8_t *dst, int64_t cols)
+{
+    int64_t i = 0;
+    for (; i + PIECE <= cols; i += PIECE)
+        encode_bf16_piece(src + i, dst + 2 * i);
+    for (; i < cols; i++)
+        store16(dst + 2 * i, qb_to_bf16(src[i]));
+}
+
+/* Half away from zero. Not trunc(x + 0.5): that sum rounds 0.49999997 up to 1. What no quotient
+ * of a sound block can be (infinite, NaN) gives 0. */
+static int8_t round_half_away(float x)
+{
+    const float bounded = x >= -127.5f && x <= 127.5f ? x : 0.0f;
+    const int32_t whole = (int32_t)bounded;
+    const float rest = bounded - (float)whole; /* exact */
+    const int32_t rounded = whole + (rest >= 0.5f) - (rest <= -0.5f);
+    return (int8_t)(rounded > 127 ? 127 : rounded);
+}
+
+/* The largest magnitude is taken over the bits, whose order is that of the values, with NaN above
+ * infinity: a block with a NaN gets d = NaN and stays visibly broken. */
+static void encode_q8_0_block(const float *restrict src, uint8_t *restrict block)
+{
+    uint32_t largest = 0;
+    for (int j = 0; j < QB_BLOCK; j++) {
+        const uint32_t magnitude = qb_bits(src[j]) & 0x7fffffffu;
+        largest = magnitude > largest ? magnitude : largest;
+    }
+    const float d = qb_float(largest) / 127.0f;
+    const float inverse = d != 0.0f ? 1.0f / d : 0.0f;
+    store16(block, qb_to_f16(d));
+    for (int j = 0; j < QB_BLOCK; j++)
+        block[2 + j] = (uint8_t)round_half_away(src[j] * inverse);
+}
+
+void quant_encode_row(Dtype dtype, const float *src, void *dst, int64_t cols)
+{
+    must(quant_can_encode(dtype) && cols >= 0);
+    must(cols % dtype_info(dtype)->block == 0);
+    uint8_t *bytes = dst;
+    switch (dtype) {
+    case DTYPE_F32:
+        if (cols > 0)
+            memcpy(dst, src, (size_t)cols * sizeof *src);
+        return;
+    case DTYPE_F16:
+        encode_f16(src, bytes, cols);
+        return;
+    case DTYPE_BF16:
+        encode_bf16(src, bytes, cols);
+        return;
+    default:
+        assert(dtype == DTYPE_Q8_0);
+        for (int64_t b = 0; b < cols / QB_BLOCK; b++)
+            encode_q8_0_block(src + b * QB_BLOCK, bytes + b * QB_Q8_0_BYTES);
+    }
+}
+
+bool quant_can_encode(Dtype dtype)
+{
+    return dtype == DTYPE_F32 || dtype == DTYPE_F16 || dtype == DTYPE_BF16 || dtype == DTYPE_Q8_0;
+}
