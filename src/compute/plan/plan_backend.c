@@ -1,4 +1,4 @@
-/* plan.c — the backend on which a program runs to learn what memory it will need: ops do nothing and
+/* plan_backend.c — the backend on which a program runs to learn what memory it will need: ops do nothing and
  * arenas count.
  *
  * It asks the backend that it stands for about traits, scratch and weight sizes, so that every push
