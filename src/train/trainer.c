@@ -205,8 +205,8 @@ static bool make_data(Run *run, Err *err)
         microbatch_make(&run->microbatches[i], plan->tokens, &run->host);
     run->steps = o->steps;
     if (o->steps == 0) {
-        const double all = o->epochs * (double)packer_microbatches(run->packer);
-        const double steps = ceil(all / (double)o->accumulation);
+        const int64_t per_epoch = ceil_div(packer_microbatches(run->packer), o->accumulation);
+        const double steps = ceil(o->epochs * (double)per_epoch);
         if (!setting(steps <= TRAIN_MAX_STEPS, "the epochs ask for more than 100,000,000 steps",
                      err))
             return false;
@@ -354,10 +354,12 @@ static bool one_step(Run *run, Err *err)
     const TrainOptions *o = run->options;
     const double start = os_now();
     const int64_t step = run->state.step + 1;
-    for (int32_t i = 0; i < o->accumulation; i++)
+    const int32_t n = (int32_t)min_i64(o->accumulation,
+                                       packer_left(run->packer, &run->state.cursor));
+    for (int32_t i = 0; i < n; i++)
         packer_next(run->packer, &run->state.cursor, &run->microbatches[i]);
     const StepInput input = {
-        .microbatches = run->microbatches, .n_microbatches = o->accumulation, .step = step,
+        .microbatches = run->microbatches, .n_microbatches = n, .step = step,
         .lr = schedule_lr(o->schedule, o->lr, step, o->warmup_steps, run->steps),
         .poll = announce_stop, .poll_context = run,
     };
