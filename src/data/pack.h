@@ -23,7 +23,7 @@ typedef struct Packer Packer;
 Packer *packer_make(const Dataset *dataset, const PackOptions *options, Arena *out);
 int32_t packer_tokens(const Packer *packer);    /* T, the same for every microbatch */
 int32_t packer_max_loss(const Packer *packer);  /* upper bound of loss rows a microbatch (<= T) */
-int64_t packer_microbatches(Packer *packer);    /* in the current epoch */
+int64_t packer_microbatches(Packer *packer);    /* in the epoch asked for last, at first epoch 0 */
 
 /* Host arrays of one microbatch, each [T]. All are written in full. */
 typedef struct Microbatch {
@@ -45,6 +45,9 @@ typedef struct DataCursor {
     int64_t epoch;      /* from 0 */
     int64_t microbatch; /* next one inside the epoch */
 } DataCursor;
+/* Microbatches from the cursor to the end of its epoch, at least 1: an optimiser step never crosses
+ * an epoch, so it takes the lesser of this and the accumulation. */
+int64_t packer_left(Packer *packer, const DataCursor *cursor);
 /* Fills mb with the microbatch at the cursor and advances it (into the next epoch at the end). */
 void packer_next(Packer *packer, DataCursor *cursor, Microbatch *mb);
 

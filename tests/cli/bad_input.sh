@@ -1,0 +1,48 @@
+#!/bin/sh
+# bad_input.sh: every kind of bad input is a coded error with a hint, and leaves nothing behind.
+. "$(dirname "$0")/lib.sh"
+chat_rows 4 >good.jsonl
+# models
+run train -m missing.gguf -d good.jsonl; expect_error DEP_MODEL_LOAD_FAILED 2
+: >empty.gguf
+run train -m empty.gguf -d good.jsonl; expect_error DEP_MODEL_LOAD_FAILED 2
+head -c 20000 "$TINY" >cut.gguf
+run train -m cut.gguf -d good.jsonl; expect_error DEP_MODEL_LOAD_FAILED 2; expect_err cut.gguf
+printf 'not a model at all, just words' >foreign.gguf
+run train -m foreign.gguf -d good.jsonl; expect_error DEP_MODEL_LOAD_FAILED 2
+sed 's/general.architecture\(.\{12\}\)llama/general.architecture\1lamma/' "$TINY" >arch.gguf
+run generate arch.gguf hello; expect_code 2; expect_err '^\[DEP_MODEL_LOAD_FAILED\]'
+mkdir nothing
+run train -m nothing -d good.jsonl; expect_error DEP_MODEL_LOAD_FAILED 2
+# data
+run train -m "$TINY" -d missing.jsonl; expect_error INPUT_DATASET_NOT_FOUND 1
+run train -m "$TINY"; expect_error INPUT_VALIDATION_FAILED 1
+: >empty.jsonl
+run train -m "$TINY" -d empty.jsonl; expect_code 1; expect_err '^\[INPUT_DATASET_'
+printf '{"a": \nnot json\n{{{\n' >bad.jsonl
+run train -m "$TINY" -d bad.jsonl; expect_error INPUT_DATASET_PARSE_FAILED 1
+printf '{"foo": 1}\n{"bar": 2}\n' >strange.jsonl
+run train -m "$TINY" -d strange.jsonl; expect_error INPUT_DATASET_FORMAT_UNSUPPORTED 1
+printf '{"conversations":[{"from":"human","value":"only a question"}]}\n' >noloss.jsonl
+run train -m "$TINY" -d noloss.jsonl; expect_code 1; expect_err '^\[INPUT_DATASET_'
+mkdir folder.jsonl
+run train -m "$TINY" -d folder.jsonl; expect_code 1; expect_err '^\[INPUT_DATASET_'
+expect_no_file output
+# output folder that cannot be made, that cannot be written
+: >file
+run train -m "$TINY" -d good.jsonl --steps 1 -o file/below; expect_code 2; expect_err '^\[RUNTIME_IO_FAILED\]'
+run export "$TINY" --format gguf -o file/below; expect_code 2; expect_err '^\[RUNTIME_'
+if [ -w /dev/full ]; then
+    run info --log-file /dev/full; [ "$CODE" -le 2 ] || fail 'a full log file must not crash'
+fi
+# ranks, targets, devices, resume
+run train -m "$TINY" -d good.jsonl --lora-r 999; expect_code 1; expect_err '^\[CONFIG_INVALID_SETTING\]'
+run train -m "$TINY" -d good.jsonl --lora-targets nose_proj; expect_error CONFIG_INVALID_SETTING 1
+run train -m "$TINY" -d good.jsonl --device teapot; expect_code 1; expect_err '^\[CONFIG_INVALID_SETTING\]'
+run train -m "$TINY" -d good.jsonl --device cuda; expect_error DEP_GPU_NOT_AVAILABLE 2
+run train -m "$TINY" -d good.jsonl --resume abcdef; expect_error INPUT_RESUME_NOT_FOUND 1
+run show-run abcdef; expect_error INPUT_RESUME_NOT_FOUND 1
+run export "$TINY" --format lora; expect_error INPUT_VALIDATION_FAILED 1
+run export missing --format gguf; expect_error DEP_MODEL_LOAD_FAILED 2
+run generate "$TINY" hello --temperature -1; expect_error CONFIG_INVALID_SETTING 64
+finish

@@ -1,0 +1,39 @@
+#!/bin/sh
+# train.sh: train, history, generate and export on the tiny model; stop, resume, equal bits.
+. "$(dirname "$0")/lib.sh"
+chat_rows 12 >chat.jsonl
+T="train -m $TINY -d chat.jsonl --lora-r 4 --lr 1e-2 --warmup-steps 2 --batch-size 2 --max-seq-length 64 --gradient-accumulation 2"
+run $T --steps 6 --save-steps 3 -o whole
+expect_code 0; expect_out 'Final loss'; expect_err 'run_started'
+expect_file whole/lora/adapter_model.safetensors; expect_file whole/lora/adapter_config.json
+expect_file whole/lora/tokenizer.json; expect_file whole/checkpoint-3/state.safetensors
+expect_file whole/run_history.json
+run list-runs -o whole; expect_code 0; expect_out completed
+run list-runs -o whole --json; expect_code 0; expect_out '"status": "completed"'
+ID=$(sed -n 's/.*"run_id": "\([0-9a-f]*\)".*/\1/p' out | head -1)
+run show-run "$(echo "$ID" | cut -c1-8)" -o whole; expect_code 0; expect_out "$ID"; expect_out 'Loss history'
+# the same again: the same bits; one thread, recomputation: the same bits
+run $T --steps 6 --save-steps 3 -o again --threads 1; expect_code 0
+cmp -s whole/lora/adapter_model.safetensors again/lora/adapter_model.safetensors || fail 'two runs differ'
+run $T --steps 6 -o recomputed --gradient-checkpointing true; expect_code 0
+cmp -s whole/lora/adapter_model.safetensors recomputed/lora/adapter_model.safetensors || fail 'recomputation changes bits'
+# killed at the checkpoint after step 3, resumed: the same bits
+BACKPROPAGATE_FAULT=kill:30 "$BACKPROP" $T --steps 6 --save-steps 1 -o killed >out 2>err; CODE=$?; LAST='killed run'
+[ "$CODE" -ne 0 ] || fail 'the fault did not kill the run'
+run list-runs -o killed --json
+ID=$(sed -n 's/.*"run_id": "\([0-9a-f]*\)".*/\1/p' out | head -1)
+run train --resume "$ID" -o killed; expect_code 0; expect_err 'run_resumed'
+cmp -s whole/lora/adapter_model.safetensors killed/lora/adapter_model.safetensors || fail 'a resumed run differs'
+run train --resume "$ID" -o killed --lr 0.5; expect_error CONFIG_INVALID 1
+# results
+run generate whole 'q1?' --temperature 0 --max-new-tokens 8; expect_code 0
+run generate whole/lora 'q1?' --temperature 0 --max-new-tokens 8 --json; expect_code 0; expect_out '"new_tokens"'
+run generate "$TINY" 'q1?' --max-new-tokens 4 --seed 3; expect_code 0
+run export whole --format gguf -q q8_0; expect_code 0; expect_file whole/gguf/Modelfile
+expect_file whole/gguf/tiny-q8_0.gguf
+run generate whole/gguf/tiny-q8_0.gguf 'q1?' --temperature 0 --max-new-tokens 4; expect_code 0
+run export whole --format gguf-adapter -o adapter; expect_code 0; expect_file adapter/tiny-lora-f32.gguf
+run export whole --format lora -o copy; expect_code 0
+cmp -s whole/lora/adapter_model.safetensors copy/adapter_model.safetensors || fail 'the copied adapter differs'
+run export "$TINY" --format gguf -q f16 -o plain; expect_code 0; expect_file plain/tiny-f16.gguf
+finish
