@@ -1,0 +1,26 @@
+/* render.h — a row as tokens with loss marks, exactly as the model's own template writes it.
+ */
+#ifndef DATA_RENDER_H
+#define DATA_RENDER_H
+
+#include "data/schema.h"
+
+typedef struct Renderer {
+    const Tokenizer *tokenizer;
+    const Template *chat_template; /* NULL: rows with messages are faults */
+    const char *bos, *eos;         /* texts for the template */
+    bool train_on_prompts;
+    /* Reused from row to row. */
+    Buf text, prefix;
+    TokenList ids, ends;
+    Buf loss; /* one byte a token */
+    Arena scratch;
+} Renderer;
+
+bool renderer_open(Renderer *renderer, const Tokenizer *tokenizer, const Template *chat_template,
+                   bool train_on_prompts, Err *err);
+void renderer_close(Renderer *renderer);
+/* Fills ids and loss. False: *fault says why. */
+bool render_row(Renderer *renderer, const Row *row, RowFault *fault);
+
+#endif
