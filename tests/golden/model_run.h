@@ -1,0 +1,191 @@
+/* model_run.h — one model with an adapter on a backend, as a test drives it: laid out, filled, run
+ * forward and backward, updated. The layout is a function of the backend only, so the same code
+ * measures on the plan backend and computes on the real one.
+ *
+ * Header only, for tests/golden/test_model_*.c; include after test_support.h.
+ */
+#ifndef TESTS_GOLDEN_MODEL_RUN_H
+#define TESTS_GOLDEN_MODEL_RUN_H
+
+#include "model/adapter.h"
+
+#include <math.h>
+
+enum { RUN_MAX_TOKENS = 256 };
+
+/* Host side of a microbatch of T tokens. */
+typedef struct Flat {
+    int32_t tokens[RUN_MAX_TOKENS], positions[RUN_MAX_TOKENS], kv_begin[RUN_MAX_TOKENS],
+        kv_end[RUN_MAX_TOKENS], q_end[RUN_MAX_TOKENS], rows[RUN_MAX_TOKENS],
+        targets[RUN_MAX_TOKENS];
+    int64_t n; /* T */
+    int32_t n_loss;
+} Flat;
+
+typedef struct Slabs {
+    Arena weights, run, step;
+} Slabs;
+
+typedef struct ModelRun {
+    Arena host, records;
+    Model model;
+    Adapter *adapter;
+    float *values; /* host, as loaded */
+    Backend backend;
+    Slabs slabs;
+    SegmentMode segments;
+    int64_t n_tokens;
+    Tape *tape;
+    int32_t *ints[7]; /* device: the arrays of Flat, in order */
+    StepState *state;
+    double *sum_squares;
+    Tensor nll;
+} ModelRun;
+
+static inline void run_fail(const Err *err)
+{
+    if (err_is_set(err))
+        fail_msg("%s", err->message);
+}
+
+/* Everything that lives as long as the run. */
+static inline void run_lay_out(ModelRun *run, Backend *backend)
+{
+    run->model.adapter = run->adapter;
+    model_place(&run->model, backend, &run->slabs.weights, run->n_tokens);
+    if (run->adapter != NULL)
+        adapter_place(run->adapter, backend, ADAPTER_TRAINED, &run->slabs.run);
+    for (int i = 0; i < 7; i++)
+        run->ints[i] = arena_push(&run->slabs.run, (size_t)run->n_tokens * sizeof(int32_t));
+    run->state = arena_push(&run->slabs.run, sizeof(StepState));
+    run->sum_squares = arena_push(&run->slabs.run, sizeof(double));
+    run->nll = tensor_make(NULL, DTYPE_F32, run->n_tokens, 1);
+    run->nll.data = arena_push(&run->slabs.run, tensor_bytes(&run->nll));
+    run->tape = tape_make(backend, &run->records, &run->slabs.step);
+}
+
+static inline void run_slabs(ModelRun *run, Backend *backend, size_t weights, size_t values,
+                             size_t step)
+{
+    Err err = {0};
+    bool ok = backend->slab_open(backend, &run->slabs.weights, weights, &err) &&
+              backend->slab_open(backend, &run->slabs.run, values, &err) &&
+              backend->slab_open(backend, &run->slabs.step, step, &err);
+    if (!ok)
+        run_fail(&err);
+}
+
+static inline Value *run_forward(ModelRun *run, TapeMode mode, int64_t n_tokens)
+{
+    tape_begin(run->tape, mode, run->segments);
+    DecoderInput input = {.tokens = run->ints[0], .positions = run->ints[1], .n_tokens = n_tokens,
+                          .spans = {run->ints[2], run->ints[3], run->ints[4]}};
+    return decoder_forward(&run->model, run->tape, &input, NULL);
+}
+
+/* Forward, loss and backward over what has been uploaded. */
+static inline void run_pass(ModelRun *run)
+{
+    Value *hidden = run_forward(run, TAPE_TRAIN, run->n_tokens);
+    LossRows loss = {.rows = run->ints[5], .targets = run->ints[6], .max_rows = run->n_tokens,
+                     .step = run->state, .nll = run->nll};
+    Tensor dhead = {0};
+    if (run->model.grads != NULL)
+        dhead = run->model.config.tied ? run->model.grads->embed : run->model.grads->head;
+    tape_cross_entropy(run->tape, hidden, &run->model.head, dhead, loss);
+    tape_backward(run->tape);
+}
+
+/* Peaks of the three slabs when the run of T tokens is done on the plan. */
+static inline void run_plan(ModelRun *run, size_t bytes[3])
+{
+    Backend plan;
+    backend_open_plan(&plan, &run->backend);
+    run_slabs(run, &plan, PLAN_SLAB_BYTES, PLAN_SLAB_BYTES, PLAN_SLAB_BYTES);
+    size_t mark = arena_mark(&run->records);
+    run_lay_out(run, &plan);
+    linear_refresh_all(&run->model, run->tape);
+    run_pass(run);
+    bytes[0] = run->slabs.weights.peak;
+    bytes[1] = run->slabs.run.peak;
+    bytes[2] = run->slabs.step.peak;
+    run->slabs = (Slabs){0};
+    arena_rewind(&run->records, mark);
+    plan.close(&plan);
+}
+
+/* Opens model and adapter (NULL = none; its values are uploaded) and lays them out for T tokens in
+ * slabs of exactly the planned size. */
+static inline void run_open(ModelRun *run, const char *model, const char *adapter,
+                            SegmentMode segments, int64_t n_tokens)
+{
+    Err err = {0};
+    *run = (ModelRun){.segments = segments, .n_tokens = n_tokens};
+    if (!arena_open(&run->host, 0, &err) || !arena_open(&run->records, 0, &err) ||
+        !backend_open_cpu(&run->backend, &err) ||
+        !model_open(&run->model, model, &run->host, &err))
+        run_fail(&err);
+    if (adapter != NULL)
+        run->adapter = adapter_load_peft(&run->model, adapter, &run->values, &run->host, &err);
+    run_fail(&err);
+    size_t bytes[3];
+    run_plan(run, bytes);
+    run_slabs(run, &run->backend, bytes[0], bytes[1], bytes[2]);
+    run_lay_out(run, &run->backend);
+    if (adapter != NULL) {
+        run->backend.upload(&run->backend, run->adapter->values, run->values,
+                            (size_t)run->adapter->n_params * sizeof(float));
+        linear_refresh_all(&run->model, run->tape);
+    }
+}
+
+static inline void run_close(ModelRun *run)
+{
+    run->backend.slab_close(&run->backend, &run->slabs.weights);
+    run->backend.slab_close(&run->backend, &run->slabs.run);
+    run->backend.slab_close(&run->backend, &run->slabs.step);
+    model_close(&run->model);
+    run->backend.close(&run->backend);
+    arena_close(&run->records);
+    arena_close(&run->host);
+}
+
+/* One microbatch whose loss counts 1/of_loss a token; gradients add to what is there. Returns the
+ * sum of its tokens' losses. */
+static inline double run_microbatch(ModelRun *run, const Flat *flat, int32_t of_loss, int32_t step)
+{
+    const int32_t *host[7] = {flat->tokens, flat->positions, flat->kv_begin, flat->kv_end,
+                              flat->q_end,  flat->rows,      flat->targets};
+    assert_int_equal(flat->n, run->n_tokens);
+    for (int i = 0; i < 7; i++)
+        run->backend.upload(&run->backend, run->ints[i], host[i],
+                            (size_t)flat->n * sizeof(int32_t));
+    StepState state = {.lr = 1e-3f, .inv_loss_tokens = 1.0f / (float)of_loss, .step = step,
+                       .n_loss = flat->n_loss};
+    run->backend.upload(&run->backend, run->state, &state, sizeof state);
+    run_pass(run);
+    float nll[RUN_MAX_TOKENS];
+    run->backend.download(&run->backend, nll, run->nll.data, (size_t)flat->n * sizeof(float));
+    double sum = 0;
+    for (int32_t i = 0; i < flat->n_loss; i++)
+        sum += nll[i];
+    return sum;
+}
+
+/* AdamW with the golden script's numbers; gradients are zero afterwards. */
+static inline void run_update(ModelRun *run)
+{
+    Adapter *a = run->adapter;
+    OpCall norm = {.op = OP_sum_squares};
+    norm.sum_squares = (SumSquaresArgs){.x = a->grads, .n = a->n_params, .out = run->sum_squares};
+    tape_run(run->tape, &norm, PASS_FWD);
+    OpCall adamw = {.op = OP_adamw};
+    adamw.adamw = (AdamwArgs){.p = a->values, .g = a->grads, .m = a->m, .v = a->v,
+                              .n = a->n_params, .step = run->state,
+                              .sum_squares = run->sum_squares, .max_norm = 1.0f, .beta1 = 0.9f,
+                              .beta2 = 0.999f, .eps = 1e-8f, .decay = 0.01f};
+    tape_run(run->tape, &adamw, PASS_FWD);
+    linear_refresh_all(&run->model, run->tape);
+}
+
+#endif
