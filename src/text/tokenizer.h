@@ -19,7 +19,7 @@ typedef enum TokenKind { /* as in GGUF's token_type */
 } TokenKind;
 
 /* Errors: DEP_MODEL_LOAD_FAILED naming the construct that is not supported. Everything lives in
- * `out` (and a few compiled patterns until tokenizer_close). */
+ * `out` (and a few compiled patterns until tokenizer_close). The Gguf must stay open. */
 Tokenizer *tokenizer_from_gguf(const Gguf *gguf, Arena *out, Err *err);
 /* folder holds tokenizer.json and (optional) tokenizer_config.json, config.json. */
 Tokenizer *tokenizer_from_folder(const char *folder, Arena *out, Err *err);
@@ -59,6 +59,8 @@ bool tokenizer_is_end(const Tokenizer *tokenizer, int32_t id);
 /* The model's own chat template (Jinja), empty when it has none. */
 Str tokenizer_chat_template(const Tokenizer *tokenizer);
 
+/* False (RUNTIME_GGUF_EXPORT_FAILED) when the tokenizer cannot be said in GGUF; ask before writing. */
+bool tokenizer_can_write_gguf(const Tokenizer *tokenizer, Err *err);
 /* Writes the tokenizer.* keys as llama.cpp's converter does (a GGUF source: its own keys copied). */
 void tokenizer_write_gguf(const Tokenizer *tokenizer, GgufWriter *writer);
 /* Writes tokenizer.json and tokenizer_config.json (a folder source: its files copied) so that

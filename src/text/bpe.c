@@ -1,0 +1,275 @@
+/* bpe.c — the merge loop, in two forms that give the same tokens.
+ *
+ * Short words: an array of symbols is scanned for the lowest rank and closed up after each merge;
+ * quadratic, but in the first-level cache. Long words: a doubly linked list of symbols and a heap of
+ * candidate pairs ordered by (rank, position); a candidate whose pair has changed since it was
+ * pushed is dropped when it comes up. O(n log n), so that a megabyte without a space is no attack.
+ *
+ * Most words of a text are one token. Whether merging a token's own bytes leads back to it is found
+ * out at its first use and kept in `whole`; relaxed atomics suffice, because every thread finds the
+ * same answer.
+ */
+#include "text/bpe.h"
+
+#include <string.h>
+
+enum { SHORT_WORD = 48 }; /* bytes */
+
+typedef enum WholeWord { WHOLE_NOT_KNOWN, WHOLE_YES, WHOLE_NO } WholeWord;
+
+typedef struct BpeNode {
+    int32_t id;
+    uint32_t end;
+    int32_t previous, next; /* index, -1 = none */
+} BpeNode;
+
+typedef struct BpeCandidate {
+    int32_t rank;
+    int32_t position; /* node of the left symbol */
+    int32_t left, right, result;
+} BpeCandidate;
+
+void bpe_init(Bpe *bpe, const Vocab *vocab, int32_t n_merges, Arena *out)
+{
+    assert(n_merges >= 0 && n_merges <= BPE_MAX_MERGES);
+    *bpe = (Bpe){.vocab = vocab, .n_merges = n_merges, .unknown = TOKEN_NONE};
+    bpe->merges = arena_array(out, Merge, n_merges);
+}
+
+bool bpe_set_merge(Bpe *bpe, int32_t rank, Str left, Str right)
+{
+    assert(rank >= 0 && rank < bpe->n_merges);
+    char joined[1024];
+    if (left.len + right.len > sizeof(joined))
+        return false;
+    memcpy(joined, left.data, left.len);
+    memcpy(joined + left.len, right.data, right.len);
+    const StrMap *map = &bpe->vocab->by_text;
+    Merge merge = {str_map_find(map, left), str_map_find(map, right),
+                   str_map_find(map, (Str){joined, left.len + right.len})};
+    bpe->merges[rank] = merge;
+    return merge.left != TOKEN_NONE && merge.right != TOKEN_NONE && merge.result != TOKEN_NONE;
+}
+
+static uint32_t hash_pair(int32_t left, int32_t right)
+{
+    uint64_t key = (uint64_t)(uint32_t)left << 32 | (uint32_t)right;
+    key *= 0x9E3779B97F4A7C15u;
+    return (uint32_t)(key >> 32);
+}
+
+void bpe_finish(Bpe *bpe, Arena *out)
+{
+    uint32_t count = 16;
+    while (count < (uint32_t)bpe->n_merges * 2)
+        count *= 2;
+    bpe->mask = count - 1;
+    bpe->slots = arena_push(out, count * sizeof(*bpe->slots));
+    memset(bpe->slots, 0xFF, count * sizeof(*bpe->slots));
+    for (int32_t rank = 0; rank < bpe->n_merges; rank++) {
+        Merge m = bpe->merges[rank];
+        uint32_t i = hash_pair(m.left, m.right) & bpe->mask;
+        while (bpe->slots[i].left != TOKEN_NONE &&
+               (bpe->slots[i].left != m.left || bpe->slots[i].right != m.right))
+            i = (i + 1) & bpe->mask;
+        bpe->slots[i] = (MergeSlot){m.left, m.right, rank, m.result}; /* a repeated pair: the last */
+    }
+    bpe->whole = arena_zeroed(out, (size_t)bpe->vocab->size + 1, sizeof(*bpe->whole));
+}
+
+static const MergeSlot *find_merge(const Bpe *bpe, int32_t left, int32_t right)
+{
+    uint32_t i = hash_pair(left, right) & bpe->mask;
+    for (;; i = (i + 1) & bpe->mask) {
+        const MergeSlot *slot = &bpe->slots[i];
+        if (slot->left == left && slot->right == right)
+            return slot;
+        if (slot->left == TOKEN_NONE)
+            return NULL;
+    }
+}
+
+void bpe_scratch_free(BpeScratch *scratch)
+{
+    heap_free(scratch->tokens);
+    heap_free(scratch->nodes);
+    heap_free(scratch->heap);
+    *scratch = (BpeScratch){0};
+}
+
+/* One symbol a byte that the vocabulary knows; fills tokens[]. */
+static void split_bytes(const Bpe *bpe, Str word, BpeScratch *s)
+{
+    if (s->capacity < word.len) {
+        s->capacity = word.len * 2 + 64;
+        s->tokens = heap_resize(s->tokens, s->capacity * sizeof(*s->tokens));
+    }
+    s->n = 0;
+    for (size_t i = 0; i < word.len; i++) {
+        int32_t id = bpe->vocab->byte_ids[(uint8_t)word.data[i]];
+        uint32_t end = (uint32_t)i + 1;
+        if (id == TOKEN_NONE) {
+            id = bpe->unknown;
+            bool fused = bpe->fuse_unknown && s->n > 0 && s->tokens[s->n - 1].id == id;
+            if (fused)
+                s->tokens[s->n - 1].end = end;
+            if (fused || id == TOKEN_NONE)
+                continue;
+        }
+        s->tokens[s->n++] = (BpeToken){id, end};
+    }
+}
+
+static void merge_short(const Bpe *bpe, BpeScratch *s)
+{
+    assert(s->n <= SHORT_WORD);
+    const MergeSlot *pairs[SHORT_WORD];
+    BpeToken *t = s->tokens;
+    size_t n = s->n;
+    for (size_t i = 0; i + 1 < n; i++)
+        pairs[i] = find_merge(bpe, t[i].id, t[i + 1].id);
+    while (n > 1) {
+        size_t best = n;
+        int32_t rank = INT32_MAX;
+        for (size_t i = 0; i + 1 < n; i++) {
+            if (pairs[i] != NULL && pairs[i]->rank < rank) {
+                rank = pairs[i]->rank;
+                best = i;
+            }
+        }
+        if (best == n)
+            break;
+        t[best] = (BpeToken){pairs[best]->result, t[best + 1].end};
+        memmove(t + best + 1, t + best + 2, (n - best - 2) * sizeof(*t));
+        n--;
+        if (best + 1 < n)
+            memmove(pairs + best + 1, pairs + best + 2, (n - best - 1) * sizeof(*pairs));
+        if (best > 0)
+            pairs[best - 1] = find_merge(bpe, t[best - 1].id, t[best].id);
+        if (best + 1 < n)
+            pairs[best] = find_merge(bpe, t[best].id, t[best + 1].id);
+    }
+    s->n = n;
+}
+
+static bool candidate_before(const BpeCandidate *a, const BpeCandidate *b)
+{
+    return a->rank != b->rank ? a->rank < b->rank : a->position < b->position;
+}
+
+static void heap_push(BpeScratch *s, BpeCandidate candidate)
+{
+    if (s->heap_len == s->heap_capacity) {
+        s->heap_capacity = s->heap_capacity * 2 + 256;
+        s->heap = heap_resize(s->heap, s->heap_capacity * sizeof(*s->heap));
+    }
+    size_t i = s->heap_len++;
+    while (i > 0 && candidate_before(&candidate, &s->heap[(i - 1) / 2])) {
+        s->heap[i] = s->heap[(i - 1) / 2];
+        i = (i - 1) / 2;
+    }
+    s->heap[i] = candidate;
+}
+
+static BpeCandidate heap_pop(BpeScratch *s)
+{
+    assert(s->heap_len > 0);
+    BpeCandidate top = s->heap[0], last = s->heap[--s->heap_len];
+    size_t i = 0;
+    for (;;) {
+        size_t child = 2 * i + 1;
+        if (child >= s->heap_len)
+            break;
+        if (child + 1 < s->heap_len && candidate_before(&s->heap[child + 1], &s->heap[child]))
+            child++;
+        if (!candidate_before(&s->heap[child], &last))
+            break;
+        s->heap[i] = s->heap[child];
+        i = child;
+    }
+    if (s->heap_len > 0)
+        s->heap[i] = last;
+    return top;
+}
+
+/* Pushes the pair that starts at node i, if there is one and it merges. */
+static void push_pair(const Bpe *bpe, BpeScratch *s, int32_t i)
+{
+    if (i < 0 || s->nodes[i].next < 0)
+        return;
+    int32_t left = s->nodes[i].id, right = s->nodes[s->nodes[i].next].id;
+    const MergeSlot *merge = find_merge(bpe, left, right);
+    if (merge != NULL)
+        heap_push(s, (BpeCandidate){merge->rank, i, left, right, merge->result});
+}
+
+static void merge_long(const Bpe *bpe, BpeScratch *s)
+{
+    must(s->n < INT32_MAX);
+    int32_t n = (int32_t)s->n;
+    if (s->nodes_capacity < s->n) {
+        s->nodes_capacity = s->n * 2;
+        s->nodes = heap_resize(s->nodes, s->nodes_capacity * sizeof(*s->nodes));
+    }
+    for (int32_t i = 0; i < n; i++)
+        s->nodes[i] = (BpeNode){s->tokens[i].id, s->tokens[i].end, i - 1, i + 1 < n ? i + 1 : -1};
+    s->heap_len = 0;
+    for (int32_t i = 0; i + 1 < n; i++)
+        push_pair(bpe, s, i);
+    while (s->heap_len > 0) {
+        BpeCandidate c = heap_pop(s);
+        BpeNode *left = &s->nodes[c.position];
+        bool current = left->id == c.left && left->next >= 0 && s->nodes[left->next].id == c.right;
+        if (!current)
+            continue;
+        BpeNode *right = &s->nodes[left->next];
+        left->id = c.result;
+        left->end = right->end;
+        left->next = right->next;
+        right->id = TOKEN_NONE; /* no candidate matches it any more */
+        if (left->next >= 0)
+            s->nodes[left->next].previous = c.position;
+        push_pair(bpe, s, left->previous);
+        push_pair(bpe, s, c.position);
+    }
+    s->n = 0;
+    for (int32_t i = 0; i >= 0; i = s->nodes[i].next)
+        s->tokens[s->n++] = (BpeToken){s->nodes[i].id, s->nodes[i].end};
+}
+
+static void merge_word(const Bpe *bpe, Str word, BpeScratch *s)
+{
+    split_bytes(bpe, word, s);
+    if (s->n > SHORT_WORD)
+        merge_long(bpe, s);
+    else if (s->n > 1)
+        merge_short(bpe, s);
+}
+
+void bpe_encode(const Bpe *bpe, Str word, BpeScratch *s)
+{
+    assert(word.len > 0 && word.len <= UINT32_MAX);
+    const Vocab *vocab = bpe->vocab;
+    int32_t id = word.len <= vocab->longest ? str_map_find(&vocab->by_bytes, word) : TOKEN_NONE;
+    if (id == TOKEN_NONE) {
+        merge_word(bpe, word, s);
+        return;
+    }
+    WholeWord whole = atomic_load_explicit(&bpe->whole[id], memory_order_relaxed);
+    if (bpe->ignore_merges)
+        whole = WHOLE_YES;
+    if (whole != WHOLE_YES) {
+        merge_word(bpe, word, s);
+        if (whole == WHOLE_NOT_KNOWN) {
+            whole = s->n == 1 && s->tokens[0].id == id ? WHOLE_YES : WHOLE_NO;
+            atomic_store_explicit(&bpe->whole[id], (uint8_t)whole, memory_order_relaxed);
+        }
+        return;
+    }
+    if (s->capacity == 0) {
+        s->capacity = 64;
+        s->tokens = heap_resize(s->tokens, s->capacity * sizeof(*s->tokens));
+    }
+    s->tokens[0] = (BpeToken){id, (uint32_t)word.len};
+    s->n = 1;
+}

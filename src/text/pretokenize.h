@@ -1,0 +1,60 @@
+/* pretokenize.h — text to words, as a list of regular-expression steps that are data.
+ *
+ * Each step splits the pieces that the one before left. The steps come from a name (GGUF's
+ * tokenizer.ggml.pre) or from tokenizer.json; equal steps are how one is recognised in the other.
+ */
+#ifndef TEXT_PRETOKENIZE_H
+#define TEXT_PRETOKENIZE_H
+
+#include "core/arena.h"
+#include "core/json.h"
+#include "text/regex.h"
+#include "text/unicode.h"
+
+enum { PRETOKENIZE_MAX_STEPS = 16 };
+
+typedef enum SplitBehavior { /* what becomes of a match */
+    SPLIT_ISOLATED, SPLIT_REMOVED, SPLIT_MERGED_WITH_PREVIOUS, SPLIT_MERGED_WITH_NEXT,
+    SPLIT_CONTIGUOUS
+} SplitBehavior;
+
+typedef struct SplitStep {
+    Str pattern; /* Oniguruma syntax, as in tokenizer.json */
+    SplitBehavior behavior;
+    bool invert; /* the gaps count as matches and the matches as gaps */
+    Regex *regex;
+} SplitStep;
+
+typedef struct PreTokenizer {
+    SplitStep steps[PRETOKENIZE_MAX_STEPS];
+    int n_steps;
+    bool adds_prefix_space; /* a piece of text gets a space in front, unless it starts with one */
+} PreTokenizer;
+
+/* A name of tokenizer.ggml.pre and what llama.cpp means by it. */
+typedef struct PreRow {
+    const char *name;
+    const char *patterns[4]; /* each isolated, in order; NULL ends the list */
+    bool ignore_merges;
+    bool adds_bos; /* when the file does not say */
+    bool nfc;      /* the models of that name normalise; llama.cpp does not */
+    bool listed;   /* stands for its steps when a name is looked for */
+} PreRow;
+const PreRow *pre_row_find(Str name); /* NULL when not known */
+/* The name for these steps, NULL when no row has them. */
+const PreRow *pre_row_recognise(const PreTokenizer *pre, bool ignore_merges);
+
+bool pretokenizer_from_row(PreTokenizer *pre, const PreRow *row, Err *err);
+/* `json` is tokenizer.json's pre_tokenizer (or NULL). *byte_level says whether ByteLevel occurs. */
+bool pretokenizer_from_json(PreTokenizer *pre, const Json *json, bool *byte_level, Arena *out,
+                            Err *err);
+/* The pre_tokenizer of tokenizer.json that does the same; the caller owns it. */
+Json *pretokenizer_to_json(const PreTokenizer *pre);
+void pretokenizer_close(PreTokenizer *pre);
+
+/* Calls `word` for every non-empty word of valid UTF-8 in order; `offset` is its place in text. */
+typedef void WordSink(void *context, Str word, size_t offset);
+void pretokenize(const PreTokenizer *pre, RegexScratch *scratch, Str text, WordSink *word,
+                 void *context);
+
+#endif

@@ -1,0 +1,456 @@
+/* tokenizer_json.c — reads Hugging Face's tokenizer.json and the files beside it.
+ *
+ * tokenizer.json (huggingface/tokenizers, `Tokenizer::to_string`):
+ *   {version, truncation, padding, added_tokens: [{id, content, special, normalized, lstrip, rstrip,
+ *    single_word}], normalizer, pre_tokenizer, post_processor, decoder, model: {type: "BPE", vocab:
+ *    {text: id}, merges: ["a b"] or [["a", "b"]], unk_token, fuse_unk, byte_fallback, dropout,
+ *    ignore_merges, continuing_subword_prefix, end_of_word_suffix}}
+ * Whatever changes ids and is not handled here is an error that names it. truncation and padding are
+ * the caller's business and not read. The post-processor only tells whether BOS and EOS are added.
+ *
+ * Beside it: tokenizer_config.json (roles by text, chat_template), config.json (vocab_size, role ids
+ * as a last resort), chat_template.jinja. Rows that no token has are "[PAD<id>]", unused, up to
+ * config.json's vocab_size, as llama.cpp's converter fills them.
+ */
+#include "text/tokenizer_json.h"
+
+#include <string.h>
+
+#include "core/file.h"
+#include "text/tokenizer_internal.h"
+
+enum { TEMPLATE_MAX_BYTES = 1 << 20, HOLES_MAX = 1 << 16 };
+
+typedef struct Source {
+    const Json *tokenizer; /* tokenizer.json */
+    const Json *config;    /* tokenizer_config.json, NULL = absent */
+    const Json *model;     /* config.json, NULL = absent */
+} Source;
+
+static bool unsupported(Err *err, const char *what, Str name)
+{
+    return err_set(err, ERR_DEP_MODEL_LOAD_FAILED, "%s '%.*s' of the tokenizer is not supported",
+                   what, (int)min_i64((int64_t)name.len, 100), name.data);
+}
+
+static bool malformed(Err *err, const char *what)
+{
+    return err_set(err, ERR_DEP_MODEL_LOAD_FAILED, "tokenizer.json has no usable '%s'", what);
+}
+
+static Str copy_str(Arena *out, Str text)
+{
+    return (Str){arena_strndup(out, text.data, text.len), text.len};
+}
+
+/* ---- vocabulary ------------------------------------------------------------------------- */
+
+/* Largest id + 1 of model and added tokens, and the bytes of their texts. False: an id is bad. */
+static bool measure(const Json *vocab, const Json *added, int64_t *size, size_t *bytes, Err *err)
+{
+    const char *key = NULL;
+    Json *value = NULL;
+    int64_t rows = (int64_t)json_len(vocab) + (int64_t)json_len(added);
+    int64_t limit = min_i64(VOCAB_MAX_SIZE, 2 * rows + HOLES_MAX);
+    for (void *it = NULL; (it = json_next(vocab, it, &key, &value)) != NULL;) {
+        int64_t id = json_int(value, -1);
+        if (id < 0 || id >= limit)
+            return err_set(err, ERR_DEP_MODEL_LOAD_FAILED, "token '%s' has an id that is not usable",
+                           key);
+        *size = max_i64(*size, id + 1);
+        *bytes += strlen(key);
+    }
+    for (size_t i = 0; i < json_len(added); i++) {
+        const Json *token = json_at(added, i);
+        int64_t id = json_int(json_get(token, "id"), -1);
+        Str content = json_str(json_get(token, "content"));
+        if (id < 0 || id >= limit || content.len == 0 || content.len > ADDED_MAX_BYTES)
+            return err_set(err, ERR_DEP_MODEL_LOAD_FAILED, "added token %zu '%.*s' is not usable", i,
+                           (int)min_i64((int64_t)content.len, 100), content.data);
+        *size = max_i64(*size, id + 1);
+        *bytes += content.len;
+    }
+    return true;
+}
+
+static Str append_text(char *blob, size_t *used, Str text)
+{
+    Str copy = {blob + *used, text.len};
+    memcpy(blob + *used, text.data, text.len);
+    *used += text.len;
+    return copy;
+}
+
+static void read_added(Tokenizer *t, const Json *added, char *blob, size_t *used, Arena *out)
+{
+    t->n_added = (int32_t)json_len(added);
+    t->added = arena_array(out, AddedToken, t->n_added + 1);
+    for (int32_t i = 0; i < t->n_added; i++) {
+        const Json *json = json_at(added, (size_t)i);
+        AddedToken *token = &t->added[i];
+        token->content = append_text(blob, used, json_str(json_get(json, "content")));
+        token->id = (int32_t)json_int(json_get(json, "id"), 0);
+        token->special = json_bool(json_get(json, "special"), false);
+        token->normalized = json_bool(json_get(json, "normalized"), !token->special);
+        token->lstrip = json_bool(json_get(json, "lstrip"), false);
+        token->rstrip = json_bool(json_get(json, "rstrip"), false);
+        token->single_word = json_bool(json_get(json, "single_word"), false);
+        token->control = token->special || token_looks_special(token->content);
+        t->vocab.texts[token->id] = token->content;
+        t->vocab.kinds[token->id] = token->control ? TOKEN_CONTROL : TOKEN_USER_DEFINED;
+    }
+}
+
+static void fill_holes(Vocab *vocab, Arena *out)
+{
+    int32_t holes = 0;
+    for (int32_t i = 0; i < vocab->size; i++)
+        holes += vocab->kinds[i] == TOKEN_UNUSED;
+    if (holes == 0)
+        return;
+    Buf names = {0};
+    size_t *starts = heap_resize(NULL, ((size_t)holes + 1) * sizeof(*starts));
+    int32_t n = 0;
+    for (int32_t i = 0; i < vocab->size; i++) {
+        if (vocab->kinds[i] != TOKEN_UNUSED)
+            continue;
+        starts[n++] = names.len;
+        buf_printf(&names, "[PAD%d]", (int)i);
+    }
+    starts[n] = names.len;
+    assert(n == holes);
+    const char *blob = arena_strndup(out, names.data, names.len);
+    n = 0;
+    for (int32_t i = 0; i < vocab->size; i++) {
+        if (vocab->kinds[i] != TOKEN_UNUSED)
+            continue;
+        vocab->texts[i] = (Str){blob + starts[n], starts[n + 1] - starts[n]};
+        n++;
+    }
+    heap_free(starts);
+    buf_free(&names);
+}
+
+static int64_t model_vocab_size(const Json *model)
+{
+    int64_t size = json_int(json_get(model, "vocab_size"), 0);
+    return size > 0 ? size : json_int(json_get(json_get(model, "text_config"), "vocab_size"), 0);
+}
+
+static bool read_vocab(Tokenizer *t, const Source *source, Arena *out, Err *err)
+{
+    const Json *vocab = json_get(json_get(source->tokenizer, "model"), "vocab");
+    const Json *added = json_get(source->tokenizer, "added_tokens");
+    int64_t size = 0;
+    size_t bytes = 0, used = 0;
+    if (!json_is_object(vocab))
+        return malformed(err, "model.vocab");
+    if (!json_is_array(added) && !json_is_null(added))
+        return malformed(err, "added_tokens");
+    if (!measure(vocab, added, &size, &bytes, err))
+        return false;
+    if (size == 0)
+        return malformed(err, "model.vocab");
+    int64_t padded = model_vocab_size(source->model);
+    if (padded > VOCAB_MAX_SIZE)
+        return err_set(err, ERR_DEP_MODEL_LOAD_FAILED, "'vocab_size' of config.json is too large");
+    vocab_init(&t->vocab, (int32_t)max_i64(size, padded), out);
+    char *blob = arena_push(out, bytes + 1);
+    const char *key = NULL;
+    Json *value = NULL;
+    for (void *it = NULL; (it = json_next(vocab, it, &key, &value)) != NULL;) {
+        int64_t id = json_int(value, 0);
+        t->vocab.texts[id] = append_text(blob, &used, str_of(key));
+        t->vocab.kinds[id] = TOKEN_NORMAL;
+        t->vocab.in_model[id] = true;
+    }
+    read_added(t, added, blob, &used, out);
+    assert(used <= bytes);
+    fill_holes(&t->vocab, out);
+    vocab_finish(&t->vocab, out);
+    return true;
+}
+
+/* ---- model ------------------------------------------------------------------------------ */
+
+static bool read_merge(Tokenizer *t, const Json *json, int32_t rank, Err *err)
+{
+    Str left = json_str(json_at(json, 0)), right = json_str(json_at(json, 1));
+    bool usable = json_is_array(json) && json_len(json) == 2;
+    if (json_is_string(json)) {
+        Str line = json_str(json);
+        const char *space = line.len > 1 ? memchr(line.data + 1, ' ', line.len - 1) : NULL;
+        usable = space != NULL;
+        size_t at = usable ? (size_t)(space - line.data) : line.len;
+        left = str_sub(line, 0, at);
+        right = str_sub(line, at + 1, line.len);
+    }
+    if (!usable || !bpe_set_merge(&t->bpe, rank, left, right))
+        return err_set(err, ERR_DEP_MODEL_LOAD_FAILED,
+                       "merge %d ('%.*s' and '%.*s') of tokenizer.json joins texts that are no "
+                       "tokens",
+                       (int)rank, (int)min_i64((int64_t)left.len, 60), left.data,
+                       (int)min_i64((int64_t)right.len, 60), right.data);
+    return true;
+}
+
+static bool read_model(Tokenizer *t, const Json *model, Arena *out, Err *err)
+{
+    static const char *const must_be_empty[] = {"continuing_subword_prefix", "end_of_word_suffix"};
+    const Json *merges = json_get(model, "merges"), *type = json_get(model, "type");
+    if (!json_is_null(type) && !str_eq_text(json_str(type), "BPE"))
+        return unsupported(err, "model", json_str(type));
+    if (!json_is_array(merges) || json_len(merges) > BPE_MAX_MERGES)
+        return malformed(err, "model.merges");
+    for (size_t i = 0; i < COUNT_OF(must_be_empty); i++)
+        if (json_str(json_get(model, must_be_empty[i])).len > 0)
+            return unsupported(err, "model setting", str_of(must_be_empty[i]));
+    if (json_bool(json_get(model, "byte_fallback"), false))
+        return unsupported(err, "model setting", STR("byte_fallback"));
+    double dropout = json_double(json_get(model, "dropout"), 0);
+    if (dropout < 0 || dropout > 0)
+        return unsupported(err, "model setting", STR("dropout"));
+    bpe_init(&t->bpe, &t->vocab, (int32_t)json_len(merges), out);
+    for (int32_t rank = 0; rank < t->bpe.n_merges; rank++)
+        if (!read_merge(t, json_at(merges, (size_t)rank), rank, err))
+            return false;
+    bpe_finish(&t->bpe, out);
+    t->bpe.ignore_merges = json_bool(json_get(model, "ignore_merges"), false);
+    t->bpe.fuse_unknown = json_bool(json_get(model, "fuse_unk"), false);
+    Str unknown = json_str(json_get(model, "unk_token"));
+    if (unknown.len > 0)
+        t->bpe.unknown = str_map_find(&t->vocab.by_text, unknown);
+    return true;
+}
+
+static bool read_normalizer(Tokenizer *t, const Json *json, int depth, Err *err)
+{
+    if (json_is_null(json))
+        return true;
+    Str type = json_str(json_get(json, "type"));
+    if (str_eq_text(type, "Sequence") && depth < 4) {
+        const Json *list = json_get(json, "normalizers");
+        for (size_t i = 0; i < json_len(list); i++)
+            if (!read_normalizer(t, json_at(list, i), depth + 1, err))
+                return false;
+        return true;
+    }
+    NormalForm form;
+    if (!normal_form_from_name(type, &form) || t->n_norms == TOKENIZER_MAX_NORMALIZERS)
+        return unsupported(err, "normalizer", type);
+    t->norms[t->n_norms++] = form;
+    return true;
+}
+
+/* ---- roles ------------------------------------------------------------------------------ */
+
+static Str role_text(const Json *config, SpecialRole role)
+{
+    Buf key = {0};
+    buf_printf(&key, "%s_token", role_infos[role].json);
+    const Json *value = json_get(config, key.data);
+    buf_free(&key);
+    return json_is_string(value) ? json_str(value) : json_str(json_get(value, "content"));
+}
+
+static Str template_token(const Json *item)
+{
+    return json_str(json_get(json_get(item, "SpecialToken"), "id"));
+}
+
+static int32_t find_text(const Tokenizer *t, Str text)
+{
+    return text.len > 0 ? str_map_find(&t->vocab.by_text, text) : TOKEN_NONE;
+}
+
+/* "A, [separator,] B" between the outer tokens of the pair template: what llama.cpp's converter
+ * takes for add_sep_token. */
+static void read_pair_template(Tokenizer *t, const Json *pair, Str first, Str last)
+{
+    size_t from = 0, to = json_len(pair);
+    if (first.len > 0 && to > 0 && str_eq(template_token(json_at(pair, 0)), first))
+        from++;
+    if (last.len > 0 && to > from && str_eq(template_token(json_at(pair, to - 1)), last))
+        to--;
+    if (to < from + 3)
+        return;
+    Str a = json_str(json_get(json_get(json_at(pair, from), "Sequence"), "id"));
+    Str b = json_str(json_get(json_get(json_at(pair, to - 1), "Sequence"), "id"));
+    if (!str_eq_text(a, "A") || !str_eq_text(b, "B"))
+        return;
+    bool adds = false;
+    for (size_t i = from + 1; i < to - 1 && i <= from + 2; i++) {
+        int32_t id = find_text(t, template_token(json_at(pair, i)));
+        bool ends = id != TOKEN_NONE && (id == t->special[ROLE_SEP] || id == t->special[ROLE_EOS]);
+        adds = adds || (ends && (last.len == 0 || i > from + 1));
+    }
+    t->adds_sep = adds ? CHOICE_YES : CHOICE_NO;
+}
+
+/* TemplateProcessing: a special token before (after) the text is BOS (EOS). */
+static void read_template(Tokenizer *t, const Json *json)
+{
+    const Json *single = json_get(json, "single");
+    size_t n = json_len(single);
+    if (n < 2)
+        return;
+    Str first = template_token(json_at(single, 0)), last = template_token(json_at(single, n - 1));
+    int32_t first_id = find_text(t, first), last_id = find_text(t, last);
+    if (first_id != TOKEN_NONE) {
+        if (t->special[ROLE_BOS] == TOKEN_NONE)
+            t->special[ROLE_BOS] = first_id;
+        bool bos = first_id == t->special[ROLE_BOS] || first_id == t->special[ROLE_CLS];
+        t->adds_bos = bos ? CHOICE_YES : CHOICE_NO;
+    }
+    if (last_id != TOKEN_NONE) {
+        if (t->special[ROLE_EOS] == TOKEN_NONE)
+            t->special[ROLE_EOS] = last_id;
+        t->adds_eos = last_id == t->special[ROLE_EOS] ? CHOICE_YES : CHOICE_NO;
+    }
+    read_pair_template(t, json_get(json, "pair"), first, last);
+}
+
+static bool read_post_processor(Tokenizer *t, const Json *json, int depth, Err *err)
+{
+    if (json_is_null(json))
+        return true;
+    Str type = json_str(json_get(json, "type"));
+    if (str_eq_text(type, "Sequence") && depth < 4) {
+        const Json *list = json_get(json, "processors");
+        for (size_t i = 0; i < json_len(list); i++)
+            if (!read_post_processor(t, json_at(list, i), depth + 1, err))
+                return false;
+        return true;
+    }
+    if (str_eq_text(type, "ByteLevel")) {
+        t->adds_bos = t->adds_bos == CHOICE_NOT_SAID ? CHOICE_NO : t->adds_bos;
+        t->adds_eos = t->adds_eos == CHOICE_NOT_SAID ? CHOICE_NO : t->adds_eos;
+        return true;
+    }
+    if (!str_eq_text(type, "TemplateProcessing"))
+        return unsupported(err, "post-processor", type);
+    read_template(t, json);
+    return true;
+}
+
+static bool check_decoder(const Json *json, Err *err)
+{
+    Str type = json_str(json_get(json, "type"));
+    if (json_is_null(json) || str_eq_text(type, "ByteLevel"))
+        return true;
+    return unsupported(err, "decoder", type);
+}
+
+static void read_config_choice(Choice *choice, const Json *config, const char *key)
+{
+    const Json *value = json_get(config, key);
+    if (*choice == CHOICE_NOT_SAID && json_is_bool(value))
+        *choice = json_bool(value, false) ? CHOICE_YES : CHOICE_NO;
+}
+
+static bool read_roles(Tokenizer *t, const Source *source, Err *err)
+{
+    t->adds_bos = t->adds_eos = t->adds_sep = CHOICE_NOT_SAID;
+    for (int role = 0; role < ROLE_COUNT; role++)
+        t->special[role] = find_text(t, role_text(source->config, (SpecialRole)role));
+    if (!read_post_processor(t, json_get(source->tokenizer, "post_processor"), 0, err))
+        return false;
+    for (int role = 0; role < ROLE_COUNT; role++) {
+        Buf key = {0};
+        buf_printf(&key, "%s_token_id", role_infos[role].json);
+        int64_t id = json_int(json_get(source->model, key.data), TOKEN_NONE);
+        buf_free(&key);
+        if (t->special[role] == TOKEN_NONE && id >= 0 && id < t->vocab.size)
+            t->special[role] = (int32_t)id;
+    }
+    read_config_choice(&t->adds_bos, source->config, "add_bos_token");
+    read_config_choice(&t->adds_eos, source->config, "add_eos_token");
+    read_config_choice(&t->adds_sep, source->config, "add_sep_token");
+    return true;
+}
+
+/* The template of tokenizer_config.json: a text, or the one named "default" of a list. */
+static Str config_template(const Json *config)
+{
+    const Json *value = json_get(config, "chat_template");
+    for (size_t i = 0; json_is_array(value) && i < json_len(value); i++) {
+        const Json *named = json_at(value, i);
+        if (str_eq_text(json_str(json_get(named, "name")), "default"))
+            return json_str(json_get(named, "template"));
+    }
+    return json_str(value);
+}
+
+/* ---- all together ----------------------------------------------------------------------- */
+
+static bool read_source(Tokenizer *t, const Source *source, Arena *out, Err *err)
+{
+    const Json *root = source->tokenizer;
+    if (!json_is_object(json_get(root, "model")))
+        return malformed(err, "model");
+    bool byte_level = false;
+    if (!pretokenizer_from_json(&t->pre, json_get(root, "pre_tokenizer"), &byte_level, out, err) ||
+        !check_decoder(json_get(root, "decoder"), err) ||
+        !read_normalizer(t, json_get(root, "normalizer"), 0, err) ||
+        !read_vocab(t, source, out, err) || !read_model(t, json_get(root, "model"), out, err) ||
+        !read_roles(t, source, err))
+        return false;
+    if (!byte_level)
+        return unsupported(err, "pre-tokenizer", STR("without ByteLevel"));
+    t->row = pre_row_recognise(&t->pre, t->bpe.ignore_merges);
+    t->chat_template = copy_str(out, config_template(source->config));
+    tokenizer_finish(t, out);
+    return true;
+}
+
+Tokenizer *tokenizer_from_json(const Json *tokenizer, const Json *config, const Json *model,
+                               Arena *out, Err *err)
+{
+    Tokenizer *t = arena_new(out, Tokenizer);
+    Source source = {tokenizer, config, model};
+    if (read_source(t, &source, out, err))
+        return t;
+    tokenizer_close(t);
+    return NULL;
+}
+
+/* *json stays NULL when there is no such file. */
+static bool load_beside(const char *folder, const char *name, Json **json, Arena *out, Err *err)
+{
+    const char *path = path_join(out, folder, name);
+    if (!path_exists(path))
+        return true;
+    *json = json_load(path, ERR_DEP_MODEL_LOAD_FAILED, err);
+    return *json != NULL;
+}
+
+static bool read_template_file(Tokenizer *t, const char *folder, Arena *out, Err *err)
+{
+    const char *path = path_join(out, folder, "chat_template.jinja");
+    if (t->chat_template.len > 0 || !path_exists(path))
+        return true;
+    return file_read(path, TEMPLATE_MAX_BYTES, out, &t->chat_template, ERR_DEP_MODEL_LOAD_FAILED,
+                     err);
+}
+
+Tokenizer *tokenizer_from_folder(const char *folder, Arena *out, Err *err)
+{
+    assert(folder != NULL);
+    Json *tokenizer = NULL, *config = NULL, *model = NULL;
+    Tokenizer *t = NULL;
+    tokenizer = json_load(path_join(out, folder, "tokenizer.json"), ERR_DEP_MODEL_LOAD_FAILED, err);
+    if (tokenizer != NULL && load_beside(folder, "tokenizer_config.json", &config, out, err) &&
+        load_beside(folder, "config.json", &model, out, err))
+        t = tokenizer_from_json(tokenizer, config, model, out, err);
+    if (t != NULL) {
+        t->folder = arena_strdup(out, folder);
+        if (!read_template_file(t, folder, out, err)) {
+            tokenizer_close(t);
+            t = NULL;
+        }
+    }
+    json_free(model);
+    json_free(config);
+    json_free(tokenizer);
+    return t;
+}

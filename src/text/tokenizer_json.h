@@ -1,0 +1,13 @@
+/* tokenizer_json.h — a tokenizer from parsed JSON, without files; for the folder reader, tests and
+ * the fuzz target. */
+#ifndef TEXT_TOKENIZER_JSON_H
+#define TEXT_TOKENIZER_JSON_H
+
+#include "core/json.h"
+#include "text/tokenizer.h"
+
+/* tokenizer.json; tokenizer_config.json and config.json may be NULL. None is kept. */
+Tokenizer *tokenizer_from_json(const Json *tokenizer, const Json *config, const Json *model,
+                               Arena *out, Err *err);
+
+#endif

@@ -1,0 +1,147 @@
+/* vocab.c — see vocab.h. Owns the hash from text to row and the byte alphabet.
+ *
+ * The hash multiplies 8 bytes at a time, with open addressing at half load; it never grows after
+ * it is made, because the number of rows is known.
+ */
+#include "text/vocab.h"
+
+#include <string.h>
+
+static uint32_t hash_bytes(Str text)
+{
+    const uint64_t prime = 0x9E3779B97F4A7C15u;
+    uint64_t h = text.len * prime;
+    size_t i = 0;
+    for (; i + 8 <= text.len; i += 8) {
+        uint64_t word;
+        memcpy(&word, text.data + i, 8);
+        h = (h ^ word) * prime;
+        h ^= h >> 29;
+    }
+    uint64_t tail = 0;
+    for (; i < text.len; i++)
+        tail = tail << 8 | (uint8_t)text.data[i];
+    h = (h ^ tail) * prime;
+    return (uint32_t)(h >> 32);
+}
+
+void str_map_init(StrMap *map, const Str *keys, int32_t capacity, Arena *out)
+{
+    assert(capacity >= 0 && capacity <= VOCAB_MAX_SIZE);
+    uint32_t slots = 16;
+    while (slots < (uint32_t)capacity * 2)
+        slots *= 2;
+    map->keys = keys;
+    map->mask = slots - 1;
+    map->slots = arena_push(out, slots * sizeof(*map->slots));
+    memset(map->slots, 0xFF, slots * sizeof(*map->slots));
+    static_assert(TOKEN_NONE == -1, "memset above writes TOKEN_NONE");
+}
+
+/* The slot of the text, or the free one where it belongs. */
+static uint32_t find_slot(const StrMap *map, Str text)
+{
+    uint32_t slot = hash_bytes(text) & map->mask;
+    while (map->slots[slot] != TOKEN_NONE && !str_eq(map->keys[map->slots[slot]], text))
+        slot = (slot + 1) & map->mask;
+    return slot;
+}
+
+void str_map_add(StrMap *map, int32_t row)
+{
+    assert(row >= 0);
+    uint32_t slot = find_slot(map, map->keys[row]);
+    if (map->slots[slot] == TOKEN_NONE)
+        map->slots[slot] = row;
+}
+
+int32_t str_map_find(const StrMap *map, Str text)
+{
+    return map->slots[find_slot(map, text)];
+}
+
+uint32_t byte_alphabet_char(uint8_t byte)
+{
+    if (byte <= 0x20)
+        return 0x100u + byte;
+    if (byte >= 0x7F && byte <= 0xA0)
+        return 0x121u + (byte - 0x7Fu);
+    return byte == 0xAD ? 0x143u : byte;
+}
+
+int byte_alphabet_byte(uint32_t c)
+{
+    if (c >= 0x100 && c <= 0x120)
+        return (int)(c - 0x100);
+    if (c >= 0x121 && c <= 0x142)
+        return (int)(c - 0x121 + 0x7F);
+    if (c == 0x143)
+        return 0xAD;
+    bool itself = (c > 0x20 && c < 0x7F) || (c > 0xA0 && c <= 0xFF && c != 0xAD);
+    return itself ? (int)c : -1;
+}
+
+void vocab_init(Vocab *vocab, int32_t size, Arena *out)
+{
+    assert(size >= 0 && size <= VOCAB_MAX_SIZE);
+    *vocab = (Vocab){.size = size};
+    vocab->texts = arena_array(out, Str, size);
+    vocab->bytes = arena_array(out, Str, size);
+    vocab->kinds = arena_array(out, uint8_t, size);
+    vocab->in_model = arena_array(out, bool, size);
+    memset(vocab->kinds, TOKEN_UNUSED, (size_t)size);
+}
+
+/* Writes the bytes that the text spells in the byte alphabet; SIZE_MAX when it is none. */
+static size_t spell_bytes(Str text, char *out)
+{
+    size_t pos = 0, len = 0;
+    uint32_t codepoint = 0;
+    while (utf8_next(text, &pos, &codepoint)) {
+        int byte = byte_alphabet_byte(codepoint);
+        if (byte < 0)
+            return SIZE_MAX;
+        out[len++] = (char)byte;
+    }
+    return len;
+}
+
+static void fill_bytes(Vocab *vocab, Arena *out)
+{
+    size_t total = 0;
+    for (int32_t i = 0; i < vocab->size; i++)
+        total += vocab->in_model[i] ? vocab->texts[i].len : 0;
+    char *blob = arena_push(out, total + 1);
+    size_t used = 0;
+    for (int32_t i = 0; i < vocab->size; i++) {
+        vocab->bytes[i] = vocab->texts[i];
+        bool literal = !vocab->in_model[i] || vocab->kinds[i] == TOKEN_CONTROL ||
+                       vocab->kinds[i] == TOKEN_USER_DEFINED;
+        size_t len = literal ? SIZE_MAX : spell_bytes(vocab->texts[i], blob + used);
+        if (len == SIZE_MAX)
+            continue;
+        vocab->bytes[i] = (Str){blob + used, len};
+        used += len;
+        assert(used <= total);
+    }
+}
+
+void vocab_finish(Vocab *vocab, Arena *out)
+{
+    fill_bytes(vocab, out);
+    str_map_init(&vocab->by_text, vocab->texts, vocab->size, out);
+    str_map_init(&vocab->by_bytes, vocab->bytes, vocab->size, out);
+    for (int b = 0; b < 256; b++)
+        vocab->byte_ids[b] = TOKEN_NONE;
+    for (int32_t i = 0; i < vocab->size; i++) {
+        if (vocab->kinds[i] != TOKEN_UNUSED || vocab->texts[i].len > 0)
+            str_map_add(&vocab->by_text, i);
+        Str bytes = vocab->bytes[i];
+        if (!vocab->in_model[i] || bytes.len == 0)
+            continue;
+        str_map_add(&vocab->by_bytes, i);
+        vocab->longest = bytes.len > vocab->longest ? bytes.len : vocab->longest;
+        if (bytes.len == 1 && vocab->byte_ids[(uint8_t)bytes.data[0]] == TOKEN_NONE)
+            vocab->byte_ids[(uint8_t)bytes.data[0]] = i;
+    }
+}

@@ -1,0 +1,46 @@
+/* vocab.h — the rows of a vocabulary: text, kind, the bytes a token stands for, and the ways back.
+ *
+ * Byte-level vocabularies write every byte as one printable character (the "byte alphabet" of GPT-2:
+ * Radford et al. 2019): 0x21-0x7E, 0xA1-0xAC and 0xAE-0xFF stand for themselves, the other 68 bytes
+ * are U+0100, U+0101, … in increasing order.
+ */
+#ifndef TEXT_VOCAB_H
+#define TEXT_VOCAB_H
+
+#include "core/arena.h"
+#include "core/str.h"
+#include "text/tokenizer.h"
+
+enum { VOCAB_MAX_SIZE = 1 << 22 };
+
+/* Text to row number, over an array of texts that outlives it. */
+typedef struct StrMap {
+    const Str *keys;
+    int32_t *slots; /* row, TOKEN_NONE = free */
+    uint32_t mask;
+} StrMap;
+void str_map_init(StrMap *map, const Str *keys, int32_t capacity, Arena *out);
+void str_map_add(StrMap *map, int32_t row); /* the first of two equal texts stays */
+int32_t str_map_find(const StrMap *map, Str text);
+
+typedef struct Vocab {
+    int32_t size;
+    Str *texts;     /* as in the file */
+    Str *bytes;     /* what the token stands for */
+    uint8_t *kinds; /* TokenKind */
+    bool *in_model; /* may come out of merging; the others are only cut out of the text */
+    StrMap by_text; /* every row */
+    StrMap by_bytes; /* rows of the model */
+    int32_t byte_ids[256]; /* the token of one byte, TOKEN_NONE where the vocabulary lacks it */
+    size_t longest;        /* bytes of the longest token of the model */
+} Vocab;
+
+/* Makes arrays for `size` rows, all UNUSED with empty texts. */
+void vocab_init(Vocab *vocab, int32_t size, Arena *out);
+/* Fills bytes, the maps and byte_ids from texts, kinds and in_model. */
+void vocab_finish(Vocab *vocab, Arena *out);
+
+uint32_t byte_alphabet_char(uint8_t byte);
+int byte_alphabet_byte(uint32_t codepoint); /* -1: not in the alphabet */
+
+#endif
