@@ -4,6 +4,8 @@
  * tokens, as transformers' apply_chat_template hands them over (tools and documents are none when
  * not given; a reasoning text is there under every name that templates read).
  */
+#include "text/template.h"
+
 #include "text/template_internal.h"
 
 Template *template_parse(Str source, const char *subject, Arena *out, Err *err)

@@ -1,13 +1,13 @@
 /* template_text.c — text as Python sees it: code points, Python's white space and case mappings.
  *
  * Strings are UTF-8; indices that templates use count code points. Case mapping is Unicode's simple
- * mapping through utf8proc plus the two full mappings that matter (sharp s, dotted capital I); a
+ * mapping plus the two full mappings that matter (sharp s, dotted capital I); a
  * character with another full mapping is refused instead of mapped wrongly.
  */
 #include "text/template_internal.h"
+#include "text/unicode.h"
 
 #include <string.h>
-#include <utf8proc.h>
 
 bool text_is_space(uint32_t c)
 {
@@ -111,8 +111,7 @@ static bool has_full_mapping(uint32_t c)
 
 static bool is_cased(uint32_t c)
 {
-    return (uint32_t)utf8proc_tolower((utf8proc_int32_t)c) != c ||
-           (uint32_t)utf8proc_toupper((utf8proc_int32_t)c) != c;
+    return unicode_lower(c) != c || unicode_upper(c) != c;
 }
 
 static bool upper_one(uint32_t c, bool title, Buf *out)
@@ -123,8 +122,7 @@ static bool upper_one(uint32_t c, bool title, Buf *out)
     }
     if (has_full_mapping(c))
         return false;
-    utf8proc_int32_t code = (utf8proc_int32_t)c;
-    buf_codepoint(out, (uint32_t)(title ? utf8proc_totitle(code) : utf8proc_toupper(code)));
+    buf_codepoint(out, title ? unicode_title(c) : unicode_upper(c));
     return true;
 }
 
@@ -135,7 +133,7 @@ static bool lower_one(uint32_t c, Buf *out)
     if (c == 0x130)
         buf_text(out, "i\xCC\x87");
     else
-        buf_codepoint(out, (uint32_t)utf8proc_tolower((utf8proc_int32_t)c));
+        buf_codepoint(out, unicode_lower(c));
     return true;
 }
 
@@ -146,7 +144,7 @@ bool text_case(Str s, int mode, Buf *out)
     for (size_t pos = 0; ok && utf8_next(s, &pos, &c);) {
         bool upper = mode == TEXT_UPPER || (mode == TEXT_TITLE && !in_word) ||
                      (mode == TEXT_CAPITALIZE && first) ||
-                     (mode == TEXT_SWAP && (uint32_t)utf8proc_toupper((utf8proc_int32_t)c) != c);
+                     (mode == TEXT_SWAP && unicode_upper(c) != c);
         ok = upper ? upper_one(c, mode == TEXT_TITLE || mode == TEXT_CAPITALIZE, out)
                    : lower_one(c, out);
         in_word = is_cased(c);

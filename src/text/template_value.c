@@ -4,11 +4,11 @@
  * answers. Where Python raises, the rendering fails.
  */
 #include "text/template_internal.h"
+#include "text/unicode.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <utf8proc.h>
 
 const char *value_type_name(Value v)
 {
@@ -353,25 +353,6 @@ void value_write_float(double f, Buf *out)
     buf_printf(out, "%.*f", decimals > 1 ? decimals : 1, f);
 }
 
-static bool is_printable(uint32_t c)
-{
-    if (c < 0x7F)
-        return c >= 0x20;
-    switch (utf8proc_category((utf8proc_int32_t)c)) {
-    case UTF8PROC_CATEGORY_CC:
-    case UTF8PROC_CATEGORY_CF:
-    case UTF8PROC_CATEGORY_CS:
-    case UTF8PROC_CATEGORY_CO:
-    case UTF8PROC_CATEGORY_CN:
-    case UTF8PROC_CATEGORY_ZL:
-    case UTF8PROC_CATEGORY_ZP:
-    case UTF8PROC_CATEGORY_ZS:
-        return false;
-    default:
-        return true;
-    }
-}
-
 static void repr_string(Str s, Buf *out)
 {
     bool has_single = s.len > 0 && memchr(s.data, '\'', s.len) != NULL;
@@ -385,7 +366,7 @@ static void repr_string(Str s, Buf *out)
             buf_char(out, (char)c);
         } else if (c == '\n' || c == '\r' || c == '\t') {
             buf_text(out, c == '\n' ? "\\n" : c == '\r' ? "\\r" : "\\t");
-        } else if (is_printable(c)) {
+        } else if (unicode_is_printable(c)) {
             buf_codepoint(out, c);
         } else if (c <= 0xFF) {
             buf_printf(out, "\\x%02x", (unsigned)c);
