@@ -32,7 +32,7 @@ def write(path, alignment=None):
     w.add_float32("t.f32", 0.1)
     w.add_float64("t.f64", 0.1)
     w.add_bool("t.bool", True)
-    w.add_string("t.empty", "")
+    w.add_key_value("t.empty", "", GGUFValueType.STRING)
     w.add_array("t.strings", ["<s>", "", "Ġhello", "日本"])
     w.add_key_value("t.i32s", [1, -2, 3], GGUFValueType.ARRAY, GGUFValueType.INT32)
     w.add_key_value("t.f32s", [0.5, -1000.0], GGUFValueType.ARRAY, GGUFValueType.FLOAT32)
