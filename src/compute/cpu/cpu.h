@@ -1,4 +1,5 @@
-/* cpu.h — what the files of the CPU backend share: the backend's state, piece sizes, scratch layout.
+/* cpu.h — what the files of the CPU backend share: the backend's state, piece sizes, scratch
+ * layout.
  *
  * Work is cut into pieces of fixed size, whatever the number of threads; threads take pieces in any
  * order and each piece is computed by one of them, so results never depend on their number.
@@ -13,12 +14,16 @@ enum {
     PIECE_ROWS = 256,    /* tokens in a piece; sums over tokens add one partial a piece */
     PIECE_COLS = 256,    /* outputs in a piece of a product, at most */
     ROW_BATCH = 16,      /* tokens that a thread takes at a time where rows are independent */
-    ELEMENT_PIECE = 4096 /* elements in a piece of a flat array */
+    ELEMENT_PIECE = 4096, /* elements in a piece of a flat array */
+    PANEL_FLOATS = 4 << 20, /* 16 MiB: stays in a last-level cache */
+    HEAD_FLOATS = 32 << 20  /* 128 MiB: a vocabulary of 49152 x 576 fits whole */
 };
 
 typedef struct CpuState {
     const CpuKernels *kernels;
-    int threads; /* of the pool when the backend opened; sizes per-thread scratch */
+    int threads;           /* of the pool when the backend opened; sizes per-thread scratch */
+    int64_t panel_floats;  /* dequantised at a time by linear */
+    int64_t head_floats;   /* … by cross_entropy */
 } CpuState;
 
 static inline const CpuState *cpu_state(const Backend *backend)

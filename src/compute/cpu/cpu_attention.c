@@ -279,7 +279,8 @@ static void probabilities(const CpuKernels *kernels, const AttentionArgs *a, Til
         float *p = w.scores + r * KEY_TILE, *ds = w.dscores + r * KEY_TILE;
         int64_t from, to;
         tile_span(a, tile, t, &from, &to);
-        const size_t before = (size_t)from * sizeof *p, after = (size_t)(tile.keys - to) * sizeof *p;
+        const size_t before = (size_t)from * sizeof *p;
+        const size_t after = (size_t)(tile.keys - to) * sizeof *p;
         memset(p, 0, before);
         memset(ds, 0, before);
         memset(p + to, 0, after);

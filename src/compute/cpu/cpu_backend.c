@@ -1,5 +1,5 @@
-/* cpu_backend.c — opens the CPU backend: picks kernels for this processor, fills the table of ops,
- * and gives memory. Weights stay where the file is mapped.
+/* cpu_backend.c — opens the CPU backend: picks kernels for this processor, fills the table of
+ * ops, and gives memory. Weights stay where the file is mapped.
  */
 #include "compute/cpu/cpu.h"
 
@@ -105,7 +105,8 @@ static const CpuKernels *kernels_best(void)
 static void open_with(Backend *backend, const CpuKernels *kernels)
 {
     CpuState *state = heap_resize(NULL, sizeof *state);
-    *state = (CpuState){.kernels = kernels, .threads = threads_count()};
+    *state = (CpuState){.kernels = kernels, .threads = threads_count(),
+                        .panel_floats = PANEL_FLOATS, .head_floats = HEAD_FLOATS};
     must(state->threads >= 1);
     *backend = (Backend){
         .traits = {.name = "cpu", .activation = DTYPE_F32, .residual = DTYPE_F32},

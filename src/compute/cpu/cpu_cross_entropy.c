@@ -1,6 +1,7 @@
-/* cpu_cross_entropy.c — the loss over the rows that carry it, and its gradient, without ever holding
- * all logits: rows go through in chunks of PIECE_ROWS, each chunk's logits become their own gradient
- * in place. A stored head is dequantised once a call where that fits, else panel by panel.
+/* cpu_cross_entropy.c — the loss over the rows that carry it, and its gradient, without ever
+ * holding all logits: rows go through in chunks of PIECE_ROWS, each chunk's logits become their
+ * own gradient in place. A stored head is dequantised once a call where that fits, else panel by
+ * panel.
  */
 #include "compute/cpu/cpu.h"
 
@@ -9,18 +10,17 @@
 #include <math.h>
 #include <string.h>
 
-enum { HEAD_FLOATS = 32 << 20 }; /* 128 MiB: a vocabulary of 49152 x 576 fits whole */
-
 typedef struct Layout {
     size_t panel, rows, logits; /* offsets */
     size_t bytes;
 } Layout;
 
-static Layout layout(const CrossEntropyArgs *a)
+static Layout layout(const Backend *backend, const CrossEntropyArgs *a)
 {
     Layout l = {0};
     const int64_t chunk = min_i64(PIECE_ROWS, a->nll.rows);
-    l.panel = layout_take(&l.bytes, panel_rows(a->w, HEAD_FLOATS) * a->w->cols, sizeof(float));
+    const int64_t panel = panel_rows(a->w, cpu_state(backend)->head_floats);
+    l.panel = layout_take(&l.bytes, panel * a->w->cols, sizeof(float));
     l.rows = layout_take(&l.bytes, chunk * a->x.cols, sizeof(float));
     l.logits = layout_take(&l.bytes, chunk * a->w->rows, sizeof(float));
     return l;
@@ -28,8 +28,7 @@ static Layout layout(const CrossEntropyArgs *a)
 
 size_t cpu_cross_entropy_scratch(const Backend *backend, const OpCall *call, Pass pass)
 {
-    (void)backend;
-    return pass == PASS_FWD ? layout(&call->cross_entropy).bytes : 0;
+    return pass == PASS_FWD ? layout(backend, &call->cross_entropy).bytes : 0;
 }
 
 /* One chunk on its way through. */
@@ -58,7 +57,7 @@ static Panel head_panel(Backend *backend, Chunk *c, int64_t v)
 {
     const Weight *w = c->args->w;
     if (c->panel.end == 0 || c->panel.begin != v) {
-        const int64_t step = panel_rows(w, HEAD_FLOATS);
+        const int64_t step = panel_rows(w, cpu_state(backend)->head_floats);
         c->panel = panel_load(backend, w, v, step == 0 ? w->rows : min_i64(step, w->rows - v),
                               c->memory);
     }
@@ -125,7 +124,7 @@ static void make_dx(Backend *backend, Chunk *c)
     const int64_t V = a->w->rows, C = a->w->cols;
     const int64_t width = even_piece(C, PIECE_COLS), across = ceil_div(C, width);
     /* Panels come last to first where several are needed: the last one is still there. */
-    const int64_t step = panel_rows(a->w, HEAD_FLOATS) == 0 ? V : panel_rows(a->w, HEAD_FLOATS);
+    const int64_t fit = panel_rows(a->w, cpu->head_floats), step = fit == 0 ? V : fit;
     for (int64_t v = (V - 1) / step * step; v >= 0; v -= step) {
         const Panel panel = head_panel(backend, c, v);
         const float beta = panel.end == V ? 0 : 1;
@@ -148,7 +147,7 @@ void cpu_cross_entropy_fwd(Backend *backend, const OpCall *call)
 {
     const CpuState *cpu = cpu_state(backend);
     const CrossEntropyArgs *a = &call->cross_entropy;
-    const Layout l = layout(a);
+    const Layout l = layout(backend, a);
     const int64_t n = a->step->n_loss;
     must(n >= 0 && n <= a->nll.rows && a->nll.cols == 1);
     must(a->w->cols == a->x.cols);

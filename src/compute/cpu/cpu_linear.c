@@ -11,7 +11,7 @@
 
 #include <string.h>
 
-enum { PANEL_FLOATS = 4 << 20, FEW_ROWS = DOT_MAX_X, DOT_BATCH = 32, THIN_COLS = 128 };
+enum { FEW_ROWS = DOT_MAX_X, DOT_BATCH = 32, THIN_COLS = 128 };
 
 /* ==== Scratch ==== */
 
@@ -44,13 +44,14 @@ static bool wants_panel(const LinearArgs *a, Pass pass)
     return pass == PASS_FWD ? a->x.rows > FEW_ROWS : !tensor_is_empty(&a->dx);
 }
 
-static Layout layout(const LinearArgs *a, Pass pass)
+static Layout layout(const Backend *backend, const LinearArgs *a, Pass pass)
 {
     Layout l = {0};
+    const int64_t budget = cpu_state(backend)->panel_floats;
     int64_t floats = 0;
     for (int i = 0; i < a->n_parts && wants_panel(a, pass); i++)
         floats = max_i64(floats,
-                         panel_rows(a->part[i].w, PANEL_FLOATS) * a->part[i].w->cols);
+                         panel_rows(a->part[i].w, budget) * a->part[i].w->cols);
     l.panel = layout_take(&l.bytes, floats, sizeof(float));
     if (pass == PASS_BWD && wants_dh(a))
         l.dh = layout_take(&l.bytes, a->x.rows * total_rank(a), sizeof(float));
@@ -59,8 +60,7 @@ static Layout layout(const LinearArgs *a, Pass pass)
 
 size_t cpu_linear_scratch(const Backend *backend, const OpCall *call, Pass pass)
 {
-    (void)backend;
-    return layout(&call->linear, pass).bytes;
+    return layout(backend, &call->linear, pass).bytes;
 }
 
 static void check(const LinearArgs *a)
@@ -112,7 +112,7 @@ static void part_fwd(Backend *backend, const LinearArgs *a, const LinearPart *p,
 {
     const CpuState *cpu = cpu_state(backend);
     const int64_t T = a->x.rows, out = p->w->rows;
-    int64_t step = panel_rows(p->w, PANEL_FLOATS);
+    int64_t step = panel_rows(p->w, cpu->panel_floats);
     step = step == 0 ? out : step;
     for (int64_t begin = 0; begin < out; begin += step) {
         const Panel panel = panel_load(backend, p->w, begin, min_i64(step, out - begin), memory);
@@ -194,7 +194,7 @@ void cpu_linear_fwd(Backend *backend, const OpCall *call)
     const LinearArgs *a = &call->linear;
     const int64_t T = a->x.rows;
     const bool few = T <= FEW_ROWS;
-    const Layout l = layout(a, PASS_FWD);
+    const Layout l = layout(backend, a, PASS_FWD);
     check(a);
 #pragma omp parallel for schedule(dynamic, 1) num_threads(cpu->threads)
     for (int64_t row = 0; row < T; row += PIECE_ROWS) {
@@ -280,7 +280,7 @@ static void make_dx(Backend *backend, const LinearArgs *a, const float *dh, floa
     float beta = 0;
     for (int i = 0; i < a->n_parts; i++) {
         const LinearPart *p = &a->part[i];
-        int64_t step = panel_rows(p->w, PANEL_FLOATS);
+        int64_t step = panel_rows(p->w, cpu->panel_floats);
         step = step == 0 ? p->w->rows : step;
         for (int64_t begin = 0; begin < p->w->rows; begin += step) {
             const int64_t rows = min_i64(step, p->w->rows - begin);
@@ -339,7 +339,7 @@ void cpu_linear_bwd(Backend *backend, const OpCall *call)
 {
     const CpuState *cpu = cpu_state(backend);
     const LinearArgs *a = &call->linear;
-    const Layout l = layout(a, PASS_BWD);
+    const Layout l = layout(backend, a, PASS_BWD);
     float *dh = wants_dh(a) ? layout_f32(call, l.dh) : NULL;
     check(a);
     if (dh != NULL)

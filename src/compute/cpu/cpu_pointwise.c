@@ -1,5 +1,5 @@
-/* cpu_pointwise.c — the ops whose rows are independent: embed, rmsnorm, rope, glu, copy_rows; and the
- * panels through which products read stored weights.
+/* cpu_pointwise.c — the ops whose rows are independent: embed, rmsnorm, rope, glu, copy_rows; and
+ * the panels through which products read stored weights.
  */
 #include "compute/cpu/cpu.h"
 

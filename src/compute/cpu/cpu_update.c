@@ -1,5 +1,5 @@
-/* cpu_update.c — the ops of the optimiser step: the sum of squares of all gradients (for clipping)
- * and AdamW, over flat arrays cut into fixed pieces.
+/* cpu_update.c — the ops of the optimiser step: the sum of squares of all gradients (for
+ * clipping) and AdamW, over flat arrays cut into fixed pieces.
  */
 #include "compute/cpu/cpu.h"
 

@@ -1,5 +1,5 @@
-/* gemm.c — f32 products through oneDNN's dnnl_sgemm, which versions 2 and 3 share. The only file that
- * sees dnnl.h.
+/* gemm.c — f32 products through oneDNN's dnnl_sgemm, which versions 2 and 3 share. The only file
+ * that sees dnnl.h.
  *
  * Inside an OpenMP parallel region the library runs on the calling thread alone; outside one (or in
  * a region of one thread) it would open a region of its own, and then its split of the work, hence

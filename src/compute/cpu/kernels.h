@@ -1,7 +1,7 @@
 /* kernels.h — the inner loops of the CPU backend, as a table that is filled once per instruction
- * set: kernels_body.h is compiled by kernels_generic.c, kernels_avx2.c and kernels_avx512.c, and the
- * backend picks one table when it opens. Rows come in as plain pointers; whoever calls has already
- * cut the work into pieces, so no kernel knows about threads.
+ * set: kernels_body.h is compiled by kernels_generic.c, kernels_avx2.c and kernels_avx512.c, and
+ * the backend picks one table when it opens. Rows come in as plain pointers; whoever calls has
+ * already cut the work into pieces, so no kernel knows about threads.
  *
  * Sums inside a kernel use the lanes of the instruction set: one table always gives the same bits,
  * two tables differ in the last places.

@@ -1,5 +1,5 @@
-/* kernels_avx2.c — the inner loops for processors with AVX2 and fused multiply-add: eight floats a
- * vector. On other kinds of processor this file is empty but for a function that says so.
+/* kernels_avx2.c — the inner loops for processors with AVX2 and fused multiply-add: eight floats
+ * a vector. On other kinds of processor this file is empty but for a function that says so.
  */
 #include "compute/cpu/kernels.h"
 

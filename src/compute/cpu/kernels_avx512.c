@@ -1,5 +1,5 @@
-/* kernels_avx512.c — the inner loops for processors with AVX-512 (F, BW, DQ, VL): sixteen floats a
- * vector. On other kinds of processor this file is empty but for a function that says so.
+/* kernels_avx512.c — the inner loops for processors with AVX-512 (F, BW, DQ, VL): sixteen floats
+ * a vector. On other kinds of processor this file is empty but for a function that says so.
  */
 #include "compute/cpu/kernels.h"
 

@@ -1,5 +1,5 @@
-/* kernels_body.h — the inner loops themselves, written once in GCC vector extensions. The including
- * kernels_<isa>.c defines, before the include:
+/* kernels_body.h — the inner loops themselves, written once in GCC vector extensions. The
+ * including kernels_<isa>.c defines, before the include:
  *
  *   VL                 floats in a vector (4, 8, 16)
  *   V_FMA(a, b, c)     a * b + c on vectors; one rounding where the processor can
@@ -82,9 +82,9 @@ BODY_INLINE float v_sum(vf v)
     return lane[0];
 }
 
-/* e^x within 1 ulp (2 ulp without fused multiply-add): x = n ln2 + r, |r| <= ln2/2, a polynomial of
- * degree 6 in r, then two exact multiplications by powers of two. Below the least normal number the result is 0, above
- * the greatest it is infinite, NaN stays NaN. */
+/* e^x within 1.1 units in the last place (tested): x = n ln2 + r, |r| <= ln2/2, a polynomial of
+ * degree 6 in r, then two exact multiplications by powers of two. Below the least normal number
+ * the result is 0, above the greatest it is infinite, NaN stays NaN. */
 BODY_INLINE vf v_exp(vf x)
 {
     const vf magic = v_set1(12582912.0f); /* 1.5 * 2^23: adding it rounds to an integer */
@@ -108,8 +108,16 @@ BODY_INLINE vf v_exp(vf x)
     return v_select((vi)(x > v_set1(88.7228390f)), v_set1(INFINITY), result);
 }
 
-/* 1 / (1 + e^-x) */
-BODY_INLINE vf v_sigmoid(vf x) { return 1.0f / (1.0f + v_exp(-x)); }
+/* s = 1 / (1 + e^-x) and 1 - s = e^-x s without the cancellation. Below -80 both are as good as at
+ * -80, and e^-x stays finite. */
+BODY_INLINE vf v_sigmoid(vf x, vf *complement)
+{
+    const vf least = v_set1(-80.0f);
+    const vf e = v_exp(-v_select((vi)(x < least), least, x));
+    const vf s = 1.0f / (1.0f + e);
+    *complement = e * s;
+    return s;
+}
 
 /* ==== Stored rows ==== */
 
@@ -217,31 +225,38 @@ static void dequant(Dtype dtype, const uint8_t *src, float *dst, int64_t n)
     }
 }
 
+enum { DOT_AT_ONCE = 4, MAX_CHAINS = 4 };
+
+/* acc[t] += group . x[t], spread over `chains` sums. */
+BODY_INLINE void accumulate(const vf group[GROUP_VECTORS], const float *x, int64_t x_stride,
+                            int n_x, int chains, vf acc[DOT_AT_ONCE][MAX_CHAINS])
+{
+    for (int t = 0; t < n_x; t++)
+        for (int j = 0; j < GROUP_VECTORS; j++) {
+            vf *sum = &acc[t][j % chains];
+            *sum = V_FMA(group[j], v_load(x + t * x_stride + (int64_t)j * VL), *sum);
+        }
+}
+
 /* One stored row with n_x (a constant where inlined) rows of x. With few rows the sums are spread
  * over several vectors, or the latency of one chain would be what we wait for. */
-BODY_INLINE void dot_row_as(Dtype dtype, const uint8_t *row, const DotRows *a, int n_x, float *y)
+BODY_INLINE void dot_row_as(Dtype dtype, const uint8_t *row, const DotRows *a, const float *x,
+                            int n_x, float *y)
 {
-    enum { MAX_CHAINS = 4 };
-    const int chains = n_x == 1 && GROUP_VECTORS >= 4 ? 4 : n_x <= 4 && GROUP_VECTORS >= 2 ? 2 : 1;
-    vf acc[DOT_MAX_X][MAX_CHAINS] = {{{0}}};
+    const int chains = n_x == 1 && GROUP_VECTORS >= 4 ? 4 : GROUP_VECTORS >= 2 ? 2 : 1;
+    vf acc[DOT_AT_ONCE][MAX_CHAINS] = {{{0}}};
     vf group[GROUP_VECTORS];
     int64_t i = 0;
     for (; i + GROUP <= a->cols; i += GROUP, row += group_bytes(dtype)) {
         load_group(dtype, row, group);
-        for (int t = 0; t < n_x; t++) {
-            const float *x = a->x + t * a->x_stride + i;
-            for (int j = 0; j < GROUP_VECTORS; j++)
-                acc[t][j % chains] = V_FMA(group[j], v_load(x + (size_t)j * VL), acc[t][j % chains]);
-        }
+        accumulate(group, x + i, a->x_stride, n_x, chains, acc);
     }
     if (i < a->cols) {
         load_group_part(dtype, row, a->cols - i, group);
-        for (int t = 0; t < n_x; t++) {
-            float x[GROUP] = {0};
-            memcpy(x, a->x + t * a->x_stride + i, (size_t)(a->cols - i) * sizeof(float));
-            for (int j = 0; j < GROUP_VECTORS; j++)
-                acc[t][j % chains] = V_FMA(group[j], v_load(x + (size_t)j * VL), acc[t][j % chains]);
-        }
+        float padded[DOT_AT_ONCE][GROUP] = {{0}};
+        for (int t = 0; t < n_x; t++)
+            memcpy(padded[t], x + t * a->x_stride + i, (size_t)(a->cols - i) * sizeof(float));
+        accumulate(group, padded[0], GROUP, n_x, chains, acc);
     }
     for (int t = 0; t < n_x; t++) {
         vf total = acc[t][0];
@@ -255,16 +270,15 @@ BODY_INLINE void dot_rows_as(Dtype dtype, const DotRows *a)
 {
     for (int64_t r = 0; r < a->n_rows; r++) {
         const uint8_t *row = a->rows + (size_t)r * a->row_bytes;
-        float *y = a->y + r;
-        switch (a->n_x) {
-        case 1: dot_row_as(dtype, row, a, 1, y); break;
-        case 2: dot_row_as(dtype, row, a, 2, y); break;
-        case 3: dot_row_as(dtype, row, a, 3, y); break;
-        case 4: dot_row_as(dtype, row, a, 4, y); break;
-        case 5: dot_row_as(dtype, row, a, 5, y); break;
-        case 6: dot_row_as(dtype, row, a, 6, y); break;
-        case 7: dot_row_as(dtype, row, a, 7, y); break;
-        default: dot_row_as(dtype, row, a, DOT_MAX_X, y); break;
+        for (int t = 0; t < a->n_x; t += DOT_AT_ONCE) {
+            const float *x = a->x + t * a->x_stride;
+            float *y = a->y + t * a->y_stride + r;
+            switch (a->n_x - t) {
+            case 1: dot_row_as(dtype, row, a, x, 1, y); break;
+            case 2: dot_row_as(dtype, row, a, x, 2, y); break;
+            case 3: dot_row_as(dtype, row, a, x, 3, y); break;
+            default: dot_row_as(dtype, row, a, x, DOT_AT_ONCE, y); break;
+            }
         }
     }
 }
@@ -440,16 +454,17 @@ static void rmsnorm_bwd(const RmsnormRow *r)
 /* value of the activation and its derivative. */
 BODY_INLINE void activate(Activation act, vf g, vf *value, vf *slope)
 {
+    vf complement;
     if (act == ACT_SILU) {
-        const vf s = v_sigmoid(g);
+        const vf s = v_sigmoid(g, &complement);
         *value = g * s;
-        *slope = s + g * s * (1.0f - s);
+        *slope = s + g * s * complement;
     } else { /* 0.5 g (1 + tanh u) = g sigmoid(2u), u = sqrt(2/pi) (g + 0.044715 g^3) */
         const float k = 1.5957691216057308f; /* 2 sqrt(2/pi) */
         const vf g2 = g * g;
-        const vf s = v_sigmoid(k * g * (1.0f + 0.044715f * g2));
+        const vf s = v_sigmoid(k * g * (1.0f + 0.044715f * g2), &complement);
         *value = g * s;
-        *slope = s + g * s * (1.0f - s) * k * (1.0f + 3.0f * 0.044715f * g2);
+        *slope = s + g * s * complement * k * (1.0f + 3.0f * 0.044715f * g2);
     }
 }
 
