@@ -1,0 +1,44 @@
+#!/bin/sh
+# prove.sh — the long proof: ./check, then every golden file made anew by the reference libraries
+# and compared, then longer fuzzing (FUZZ_SECONDS each, 300), then tests/prove/*.sh, which get the
+# program, the model and the oracles by environment.
+set -eu
+me=prove
+root=$(cd "$(dirname "$0")/.." && pwd)
+. "$root/tools/lib.sh"
+cd "$root"
+
+./check
+sh tools/oracles.sh
+model=$(sh tools/get_model.sh)
+python=$cache/oracles/venv/bin/python
+export HF_HUB_OFFLINE=1
+
+fresh=$cache/prove/golden
+rm -rf "$fresh"
+mkdir -p "$fresh"
+cp -R tests/golden/. "$fresh"
+for recipe in "$fresh"/*/make.py; do
+  name=$(basename "$(dirname "$recipe")")
+  say "golden/$name: made anew"
+  case $name in
+    gguf) "$python" "$recipe" && "$python" "$recipe" --sums "$model" ;;
+    tokenizer) "$python" "$recipe" "$model" ;;
+    *) "$python" "$recipe" ;;
+  esac >"$cache/prove/$name.log" 2>&1 || { tail "$cache/prove/$name.log" >&2; die "golden/$name"; }
+done
+"$python" tools/compare_golden.py tests/golden "$fresh" || die "golden files differ"
+
+FUZZ_SECONDS=${FUZZ_SECONDS:-300} sh tools/fuzz.sh
+
+BACKPROP=$root/build/backprop
+BACKPROP_TEST_MODEL=$model
+BACKPROP_TEST_PYTHON=$python
+LLAMA_CPP=$cache/oracles/llama.cpp/bin
+export BACKPROP BACKPROP_TEST_MODEL BACKPROP_TEST_PYTHON LLAMA_CPP
+for script in tests/prove/*.sh; do
+  [ -f "$script" ] || continue
+  say "$script"
+  sh "$script" || die "'$script' failed"
+done
+echo "prove: everything holds"
