@@ -1,0 +1,235 @@
+/* cuda_backend.c — the plug-in's one symbol, the device's life, and memory: slabs, uploads through
+ * pinned slots, downloads. One backend owns one stream; everything is enqueued on it in order, and
+ * only download and finish wait.
+ */
+#include "compute/cuda/cuda_kernels.h"
+#include "compute/cuda/cuda_state.h"
+#include "compute/cuda_plugin.h"
+#include "compute/cuda_traits.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const size_t UPLOAD_SLOT_BYTES = (size_t)4 << 20;
+static const size_t HOST_STATE_BYTES = (size_t)64 << 20;
+enum { LEAST_MAJOR = 8 };
+
+/* ---- uploads ---- */
+
+void *cuda_upload_reserve(CudaState *state, size_t bytes)
+{
+    UploadRing *ring = &state->ring;
+    must(bytes > 0 && bytes <= ring->slot_bytes);
+    if (ring->used + bytes > ring->slot_bytes) {
+        /* All that was enqueued from this slot is in the stream by now. */
+        cuda_check(state, cudaEventRecord(ring->done[ring->slot], state->stream));
+        ring->slot = (ring->slot + 1) % UPLOAD_SLOTS;
+        cuda_check(state, cudaEventSynchronize(ring->done[ring->slot]));
+        ring->used = 0;
+    }
+    void *at = ring->memory + (size_t)ring->slot * ring->slot_bytes + ring->used;
+    ring->used += (size_t)round_up((int64_t)bytes, CUDA_ALIGN);
+    return at;
+}
+
+static void upload(Backend *backend, void *dst, const void *src, size_t bytes)
+{
+    CudaState *state = cuda_state(backend);
+    for (size_t done = 0; done < bytes;) {
+        size_t piece = bytes - done;
+        piece = piece < state->ring.slot_bytes ? piece : state->ring.slot_bytes;
+        void *pinned = cuda_upload_reserve(state, piece);
+        memcpy(pinned, (const uint8_t *)src + done, piece);
+        cuda_check(state, cudaMemcpyAsync((uint8_t *)dst + done, pinned, piece,
+                                          cudaMemcpyHostToDevice, state->stream));
+        done += piece;
+    }
+}
+
+static void download(Backend *backend, void *dst, const void *src, size_t bytes)
+{
+    CudaState *state = cuda_state(backend);
+    cuda_check(state, cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDeviceToHost, state->stream));
+    cuda_check(state, cudaStreamSynchronize(state->stream));
+}
+
+static void zero(Backend *backend, void *dst, size_t bytes)
+{
+    CudaState *state = cuda_state(backend);
+    cuda_check(state, cudaMemsetAsync(dst, 0, bytes, state->stream));
+}
+
+/* ---- memory ---- */
+
+static bool slab_open(Backend *backend, Arena *slab, size_t bytes, Err *err)
+{
+    void *base = NULL;
+    cudaError_t status = cudaMalloc(&base, bytes > 0 ? bytes : 1);
+    if (status != cudaSuccess) {
+        (void)cudaGetLastError(); /* this failure is reported here and must not stick */
+        size_t free_bytes = 0, total_bytes = 0;
+        (void)cudaMemGetInfo(&free_bytes, &total_bytes);
+        return err_set(err, ERR_RUNTIME_OUT_OF_MEMORY,
+                       "cannot take %.2f GiB of GPU memory: %.2f of %.2f GiB are free",
+                       (double)bytes / (1 << 30), (double)free_bytes / (1 << 30),
+                       (double)total_bytes / (1 << 30));
+    }
+    must(backend->state != NULL);
+    arena_over(slab, base, bytes);
+    return true;
+}
+
+static void slab_close(Backend *backend, Arena *slab)
+{
+    CudaState *state = cuda_state(backend);
+    if (slab->base == NULL)
+        return;
+    cuda_check(state, cudaStreamSynchronize(state->stream));
+    cuda_check(state, cudaFree(slab->base));
+    *slab = (Arena){0};
+}
+
+static const char *finish(Backend *backend)
+{
+    CudaState *state = cuda_state(backend);
+    cuda_check(state, cudaStreamSynchronize(state->stream));
+    return state->error;
+}
+
+static void close_state(CudaState *state)
+{
+    if (state->stream != NULL)
+        (void)cudaStreamSynchronize(state->stream);
+    if (state->gemm != NULL)
+        gemm_close_cuda(state->gemm);
+    for (int i = 0; i < UPLOAD_SLOTS; i++)
+        if (state->ring.done[i] != NULL)
+            (void)cudaEventDestroy(state->ring.done[i]);
+    (void)cudaFreeHost(state->ring.memory);
+    (void)cudaFree(state->workspace);
+    if (state->stream != NULL)
+        (void)cudaStreamDestroy(state->stream);
+    Arena host = state->host; /* holds the state itself */
+    arena_close(&host);
+}
+
+static void close(Backend *backend)
+{
+    close_state(cuda_state(backend));
+    *backend = (Backend){0};
+}
+
+/* ---- opening ---- */
+
+static bool failed(cudaError_t status, const char *what, Err *err)
+{
+    if (status == cudaSuccess)
+        return false;
+    err_set(err, ERR_DEP_GPU_NOT_AVAILABLE, "%s: %s", what, cudaGetErrorString(status));
+    if (status == cudaErrorInsufficientDriver)
+        err_hint(err, "Update the NVIDIA driver (this build needs one for CUDA %d.%d)",
+                 CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10);
+    return true;
+}
+
+static bool choose_device(int device, Err *err)
+{
+    int count = 0, major = 0, minor = 0;
+    if (failed(cudaGetDeviceCount(&count), "no usable NVIDIA GPU", err))
+        return false;
+    if (device < 0 || device >= count)
+        return err_set(err, ERR_DEP_GPU_NOT_AVAILABLE, "no GPU with index '%d': %d found", device,
+                       count);
+    if (failed(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device),
+               "cannot read the GPU's properties", err) ||
+        failed(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device),
+               "cannot read the GPU's properties", err))
+        return false;
+    if (major < LEAST_MAJOR) {
+        err_set(err, ERR_DEP_GPU_NOT_AVAILABLE,
+                "GPU '%d' has compute capability %d.%d; 8.0 (Ampere) or newer is needed", device,
+                major, minor);
+        return err_hint(err, "Pass --device cpu");
+    }
+    return !failed(cudaSetDevice(device), "cannot use the GPU", err);
+}
+
+static bool open_memory(CudaState *state, size_t workspace_bytes, Err *err)
+{
+    UploadRing *ring = &state->ring;
+    ring->slot_bytes = UPLOAD_SLOT_BYTES;
+    if (failed(cudaStreamCreateWithFlags(&state->stream, cudaStreamNonBlocking),
+               "cannot make a stream on the GPU", err) ||
+        failed(cudaMalloc(&state->workspace, workspace_bytes), "cannot take workspace", err) ||
+        failed(cudaHostAlloc((void **)&ring->memory, UPLOAD_SLOTS * UPLOAD_SLOT_BYTES,
+                             cudaHostAllocDefault),
+               "cannot take pinned memory", err))
+        return false;
+    for (int i = 0; i < UPLOAD_SLOTS; i++)
+        if (failed(cudaEventCreateWithFlags(&ring->done[i], cudaEventDisableTiming),
+                   "cannot make an event", err))
+            return false;
+    return true;
+}
+
+/* A kernel of this file's build runs on this card, or the binary holds nothing for it. */
+static bool probe_kernels(CudaState *state, Err *err)
+{
+    kernel_round_scaled(state->stream, state->workspace, 8, state->workspace, 8, 1, 8, 1.0f);
+    if (failed(cudaGetLastError(), "the kernels of '" CUDA_PLUGIN_FILE "' do not run here", err))
+        return false;
+    return !failed(cudaStreamSynchronize(state->stream), "the GPU does not answer", err);
+}
+
+static void report(const CudaState *state, const HostServices *services)
+{
+    struct cudaDeviceProp properties;
+    if (services->log_info == NULL ||
+        cudaGetDeviceProperties(&properties, services->device) != cudaSuccess)
+        return;
+    char text[1024];
+    snprintf(text, sizeof text, "card=\"%s\" capability=%d.%d memory_gib=%.1f cublaslt=%s (%zu)",
+             properties.name, properties.major, properties.minor,
+             (double)properties.totalGlobalMem / (1 << 30), gemm_library(state->gemm),
+             gemm_library_version(state->gemm));
+    services->log_info("cuda_opened", text);
+}
+
+__attribute__((visibility("default"))) bool backend_open(Backend *backend, uint64_t abi_hash,
+                                                         const HostServices *services, Err *err);
+bool backend_open(Backend *backend, uint64_t abi_hash, const HostServices *services, Err *err)
+{
+    if (abi_hash != BP_COMPUTE_ABI)
+        return err_set(err, ERR_DEP_GPU_NOT_AVAILABLE,
+                       "'" CUDA_PLUGIN_FILE "' was built from another version of this program");
+    if (!choose_device(services->device, err))
+        return false;
+    Arena host;
+    if (!arena_open(&host, HOST_STATE_BYTES, err))
+        return false;
+    CudaState *state = arena_new(&host, CudaState);
+    backend_traits_cuda(backend);
+    backend->state = state;
+    state->host = host;
+    bool ok = open_memory(state, backend->traits.fixed_bytes, err) && probe_kernels(state, err);
+    if (ok)
+        state->gemm = gemm_open_cuda(services->cublas_candidates, &state->host, state->workspace,
+                                     backend->traits.fixed_bytes, err);
+    if (!ok || state->gemm == NULL) {
+        close_state(state);
+        *backend = (Backend){0};
+        return false;
+    }
+    backend->slab_open = slab_open;
+    backend->slab_close = slab_close;
+    backend->upload = upload;
+    backend->download = download;
+    backend->zero = zero;
+    backend->weight_open = cuda_weight_open;
+    backend->group_open = cuda_group_open;
+    backend->finish = finish;
+    backend->close = close;
+    cuda_ops_install(backend);
+    report(state, services);
+    return true;
+}

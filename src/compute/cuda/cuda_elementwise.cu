@@ -1,0 +1,310 @@
+/* cuda_elementwise.cu — kernels that read and write each element once: storage conversion,
+ * embedding, rotary embedding, gated units, row copies, and the bf16 copies of low-rank factors.
+ */
+#include "compute/cuda/cuda_device.cuh"
+#include "core/quant_block.h"
+
+/* ---- storage conversion ---- */
+
+static __global__ void convert_plain(SourceType type, const void *src, bf16 *dst,
+                                     int64_t dst_stride, int64_t rows, int64_t cols)
+{
+    const int64_t n = rows * cols;
+    for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < n;
+         i += (int64_t)gridDim.x * blockDim.x) {
+        float x;
+        if (type == SOURCE_F32)
+            x = ((const float *)src)[i];
+        else if (type == SOURCE_F16)
+            x = qb_from_f16(((const uint16_t *)src)[i]);
+        else
+            x = qb_from_bf16(((const uint16_t *)src)[i]);
+        dst[i / cols * dst_stride + i % cols] = __float2bfloat16_rn(x);
+    }
+}
+
+/* bf16 to bf16, rows of whole 16-byte vectors: the common load path. */
+static __global__ void convert_copy(const uint4 *src, bf16 *dst, int64_t dst_stride, int64_t rows,
+                                    int64_t vectors)
+{
+    const int64_t n = rows * vectors;
+    for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < n;
+         i += (int64_t)gridDim.x * blockDim.x)
+        *(uint4 *)(dst + i / vectors * dst_stride + i % vectors * VEC) = src[i];
+}
+
+static __global__ void convert_blocks(SourceType type, const uint8_t *src, bf16 *dst,
+                                      int64_t dst_stride, int64_t rows, int64_t row_blocks)
+{
+    const int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (i >= rows * row_blocks)
+        return;
+    float out[QB_BLOCK];
+    if (type == SOURCE_Q4_0)
+        qb_decode_q4_0(src + i * QB_Q4_0_BYTES, out);
+    else if (type == SOURCE_Q4_1)
+        qb_decode_q4_1(src + i * QB_Q4_1_BYTES, out);
+    else
+        qb_decode_q8_0(src + i * QB_Q8_0_BYTES, out);
+    bf16 *to = dst + i / row_blocks * dst_stride + i % row_blocks * QB_BLOCK;
+    for (int j = 0; j < QB_BLOCK; j++)
+        to[j] = __float2bfloat16_rn(out[j]);
+}
+
+extern "C" void kernel_convert_rows(cudaStream_t stream, SourceType type, const void *src,
+                                    void *dst, int64_t dst_stride, int64_t rows, int64_t cols)
+{
+    enum { THREADS = 256, MAX_BLOCKS = 1024 };
+    if (type >= SOURCE_Q4_0) {
+        const int64_t row_blocks = cols / QB_BLOCK;
+        convert_blocks<<<blocks_for(rows * row_blocks, THREADS), THREADS, 0, stream>>>(
+            type, (const uint8_t *)src, (bf16 *)dst, dst_stride, rows, row_blocks);
+        return;
+    }
+    const int is_copy = type == SOURCE_BF16 && cols % VEC == 0 && dst_stride % VEC == 0 &&
+                        (uintptr_t)src % 16 == 0 && (uintptr_t)dst % 16 == 0;
+    const int64_t n = is_copy ? rows * cols / VEC : rows * cols;
+    unsigned blocks = blocks_for(n, THREADS);
+    if (blocks > MAX_BLOCKS)
+        blocks = MAX_BLOCKS;
+    if (is_copy)
+        convert_copy<<<blocks, THREADS, 0, stream>>>((const uint4 *)src, (bf16 *)dst, dst_stride,
+                                                     rows, cols / VEC);
+    else
+        convert_plain<<<blocks, THREADS, 0, stream>>>(type, src, (bf16 *)dst, dst_stride, rows,
+                                                      cols);
+}
+
+/* ---- embedding ---- */
+
+template <int RES32>
+static __global__ void embed_fwd(const bf16 *table, int64_t table_stride, const int32_t *tokens,
+                                 float scale, DeviceMatrix y, int cols)
+{
+    const int64_t t = blockIdx.x, token = tokens[t];
+    for (int c = threadIdx.x * VEC; c < cols; c += blockDim.x * VEC) {
+        float x[VEC];
+        load8<0>(table, token * table_stride + c, x);
+#pragma unroll
+        for (int j = 0; j < VEC; j++)
+            x[j] *= scale;
+        store8<RES32>(y.data, t * y.stride + c, x);
+    }
+}
+
+/* The block of a token's first occurrence adds all of them, in order; the others leave. */
+static __global__ void embed_bwd(float *dtable, int64_t table_stride, const int32_t *tokens,
+                                 float scale, DeviceMatrix dy, int n_tokens, int cols)
+{
+    const int t = blockIdx.x;
+    const int32_t token = tokens[t];
+    int earlier = 0;
+    for (int i = threadIdx.x; i < t; i += blockDim.x)
+        earlier |= tokens[i] == token;
+    if (__syncthreads_or(earlier))
+        return;
+    for (int other = t; other < n_tokens; other++) {
+        if (tokens[other] != token)
+            continue;
+        for (int c = threadIdx.x; c < cols; c += blockDim.x) {
+            const int64_t at = (int64_t)other * dy.stride + c;
+            const float d = dy.is_f32 ? ((const float *)dy.data)[at]
+                                      : __bfloat162float(((const bf16 *)dy.data)[at]);
+            dtable[token * table_stride + c] += scale * d;
+        }
+    }
+}
+
+extern "C" void kernel_embed_fwd(cudaStream_t stream, const void *table, int64_t table_stride,
+                                 const int32_t *tokens, float scale, DeviceMatrix y,
+                                 int64_t n_tokens, int64_t cols)
+{
+    const unsigned blocks = (unsigned)n_tokens;
+    if (y.is_f32)
+        embed_fwd<1><<<blocks, 128, 0, stream>>>((const bf16 *)table, table_stride, tokens, scale,
+                                                 y, (int)cols);
+    else
+        embed_fwd<0><<<blocks, 128, 0, stream>>>((const bf16 *)table, table_stride, tokens, scale,
+                                                 y, (int)cols);
+}
+
+extern "C" void kernel_embed_bwd(cudaStream_t stream, float *dtable, int64_t table_stride,
+                                 const int32_t *tokens, float scale, DeviceMatrix dy,
+                                 int64_t n_tokens, int64_t cols)
+{
+    embed_bwd<<<(unsigned)n_tokens, 256, 0, stream>>>(dtable, table_stride, tokens, scale, dy,
+                                                      (int)n_tokens, (int)cols);
+}
+
+/* ---- rotary embedding ---- */
+
+/* N pairs a thread: 8 where the layout allows 16-byte access, else 1. */
+template <int N, int INTERLEAVED> static __global__ void rope(RopeKernel a)
+{
+    const int64_t row = blockIdx.y;
+    const int half = a.rot / 2, groups = half / N;
+    const int unit = blockIdx.x * blockDim.x + threadIdx.x;
+    if (unit >= a.heads * groups)
+        return;
+    const int head = unit / groups, i = unit % groups * N;
+    const float *cosine = a.table + a.positions[row] * a.table_stride + i;
+    bf16 *x = (bf16 *)a.x + row * a.stride + (int64_t)head * a.head_dim;
+    bf16 *first = INTERLEAVED ? x + 2 * i : x + i;
+    bf16 *second = INTERLEAVED ? x + 2 * i + N : x + i + half;
+    /* first, second: N elements each; interleaved pairs lie next to each other across both. */
+    bf16 in[2 * N];
+    if (N == VEC) {
+        *(uint4 *)in = *(const uint4 *)first;
+        *(uint4 *)(in + N) = *(const uint4 *)second;
+    } else {
+        in[0] = *first;
+        in[N] = *second;
+    }
+#pragma unroll
+    for (int j = 0; j < N; j++) {
+        const int lo = INTERLEAVED ? 2 * j : j, hi = INTERLEAVED ? 2 * j + 1 : j + N;
+        const float c = cosine[j], s = a.direction * cosine[j + half];
+        const float u = __bfloat162float(in[lo]), v = __bfloat162float(in[hi]);
+        in[lo] = __float2bfloat16_rn(u * c - v * s);
+        in[hi] = __float2bfloat16_rn(v * c + u * s);
+    }
+    if (N == VEC) {
+        *(uint4 *)first = *(const uint4 *)in;
+        *(uint4 *)second = *(const uint4 *)(in + N);
+    } else {
+        *first = in[0];
+        *second = in[N];
+    }
+}
+
+extern "C" void kernel_rope(cudaStream_t stream, const RopeKernel *args)
+{
+    enum { THREADS = 128 };
+    const int half = args->rot / 2;
+    const int wide = half % VEC == 0 && args->head_dim % VEC == 0 && args->stride % VEC == 0;
+    const int n = wide ? VEC : 1;
+    const dim3 grid(blocks_for((int64_t)args->heads * (half / n), THREADS), (unsigned)args->rows);
+    if (wide && args->interleaved)
+        rope<VEC, 1><<<grid, THREADS, 0, stream>>>(*args);
+    else if (wide)
+        rope<VEC, 0><<<grid, THREADS, 0, stream>>>(*args);
+    else if (args->interleaved)
+        rope<1, 1><<<grid, THREADS, 0, stream>>>(*args);
+    else
+        rope<1, 0><<<grid, THREADS, 0, stream>>>(*args);
+}
+
+/* ---- gated units ---- */
+
+/* act(g) and its derivative. */
+static __device__ __forceinline__ float2 activate(float g, int gelu)
+{
+    if (!gelu) {
+        const float sigmoid = 1.0f / (1.0f + __expf(-g));
+        return make_float2(g * sigmoid, sigmoid * (1.0f + g * (1.0f - sigmoid)));
+    }
+    const float k = 0.7978845608028654f, c = 0.044715f; /* sqrt(2/pi); Hendrycks & Gimpel 2016 */
+    const float t = tanhf(k * (g + c * g * g * g));
+    const float slope = 0.5f * (1.0f - t * t) * k * (1.0f + 3.0f * c * g * g);
+    return make_float2(0.5f * g * (1.0f + t), 0.5f * (1.0f + t) + g * slope);
+}
+
+static __global__ void glu_fwd(GluKernel a)
+{
+    const int64_t row = blockIdx.y, c = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) * VEC;
+    if (c >= a.cols)
+        return;
+    float gate[VEC], up[VEC];
+    load8<0>(a.gate, row * a.gate_stride + c, gate);
+    load8<0>(a.up, row * a.up_stride + c, up);
+#pragma unroll
+    for (int j = 0; j < VEC; j++)
+        up[j] *= activate(gate[j], a.gelu).x;
+    store8<0>(a.y, row * a.y_stride + c, up);
+}
+
+static __global__ void glu_bwd(GluKernel a)
+{
+    const int64_t row = blockIdx.y, c = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) * VEC;
+    if (c >= a.cols)
+        return;
+    float gate[VEC], up[VEC], dy[VEC];
+    load8<0>(a.gate, row * a.gate_stride + c, gate);
+    load8<0>(a.up, row * a.up_stride + c, up);
+    load8<0>(a.dy, row * a.dy_stride + c, dy);
+#pragma unroll
+    for (int j = 0; j < VEC; j++) {
+        const float2 act = activate(gate[j], a.gelu);
+        gate[j] = dy[j] * up[j] * act.y;
+        up[j] = dy[j] * act.x;
+    }
+    if (a.dgate != NULL)
+        store8<0>(a.dgate, row * a.dgate_stride + c, gate);
+    if (a.dup != NULL)
+        store8<0>(a.dup, row * a.dup_stride + c, up);
+}
+
+enum { GLU_THREADS = 128 };
+
+extern "C" void kernel_glu_fwd(cudaStream_t stream, const GluKernel *args)
+{
+    const dim3 grid(blocks_for(args->cols, GLU_THREADS * VEC), (unsigned)args->rows);
+    glu_fwd<<<grid, GLU_THREADS, 0, stream>>>(*args);
+}
+
+extern "C" void kernel_glu_bwd(cudaStream_t stream, const GluKernel *args)
+{
+    const dim3 grid(blocks_for(args->cols, GLU_THREADS * VEC), (unsigned)args->rows);
+    glu_bwd<<<grid, GLU_THREADS, 0, stream>>>(*args);
+}
+
+/* ---- rows and low-rank factors ---- */
+
+static __global__ void copy_rows(const bf16 *src, int64_t src_stride, bf16 *dst, int64_t dst_stride,
+                                 const int32_t *index, int cols)
+{
+    const int64_t t = blockIdx.x, to = index[t];
+    for (int c = threadIdx.x * VEC; c < cols; c += blockDim.x * VEC)
+        *(uint4 *)(dst + to * dst_stride + c) = *(const uint4 *)(src + t * src_stride + c);
+}
+
+extern "C" void kernel_copy_rows(cudaStream_t stream, const void *src, int64_t src_stride,
+                                 void *dst, int64_t dst_stride, const int32_t *index, int64_t rows,
+                                 int64_t cols)
+{
+    copy_rows<<<(unsigned)rows, 64, 0, stream>>>((const bf16 *)src, src_stride, (bf16 *)dst,
+                                                 dst_stride, index, (int)cols);
+}
+
+static __global__ void round_scaled(const float *src, int64_t src_stride, bf16 *dst,
+                                    int64_t dst_stride, int64_t n, int64_t cols, float scale)
+{
+    const int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (i < n)
+        dst[i / cols * dst_stride + i % cols] =
+            __float2bfloat16_rn(scale * src[i / cols * src_stride + i % cols]);
+}
+
+extern "C" void kernel_round_scaled(cudaStream_t stream, const float *src, int64_t src_stride,
+                                    void *dst, int64_t dst_stride, int64_t rows, int64_t cols,
+                                    float scale)
+{
+    round_scaled<<<blocks_for(rows * cols, 256), 256, 0, stream>>>(
+        src, src_stride, (bf16 *)dst, dst_stride, rows * cols, cols, scale);
+}
+
+static __global__ void add_scaled(const float *src, int64_t src_stride, float *dst,
+                                  int64_t dst_stride, int64_t n, int64_t cols, float scale)
+{
+    const int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (i < n)
+        dst[i / cols * dst_stride + i % cols] += scale * src[i / cols * src_stride + i % cols];
+}
+
+extern "C" void kernel_add_scaled(cudaStream_t stream, const float *src, int64_t src_stride,
+                                  float *dst, int64_t dst_stride, int64_t rows, int64_t cols,
+                                  float scale)
+{
+    add_scaled<<<blocks_for(rows * cols, 256), 256, 0, stream>>>(src, src_stride, dst, dst_stride,
+                                                                 rows * cols, cols, scale);
+}

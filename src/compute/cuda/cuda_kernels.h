@@ -1,0 +1,149 @@
+/* cuda_kernels.h — the border between the backend (C) and its kernels (.cu): one launcher a kernel.
+ *
+ * Launchers only enqueue on `stream`; a failed launch shows in cudaGetLastError, which the caller
+ * reads. Activations are bf16. Pointers are 16-byte aligned, and row strides and widths are
+ * multiples of 8 elements, unless said otherwise: kernels move 16 bytes a thread.
+ * Sums have a fixed order; nothing here uses atomics.
+ */
+#ifndef COMPUTE_CUDA_KERNELS_H
+#define COMPUTE_CUDA_KERNELS_H
+
+#include <cuda_runtime_api.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* A device matrix of bf16, or of f32 where is_f32 says so (the residual stream may be either). */
+typedef struct DeviceMatrix {
+    void *data;
+    int64_t stride; /* elements */
+    int is_f32;
+} DeviceMatrix;
+
+/* Storage types that can be converted; values are those of the kernel's switch. */
+typedef enum SourceType {
+    SOURCE_BF16, SOURCE_F16, SOURCE_F32, SOURCE_Q4_0, SOURCE_Q4_1, SOURCE_Q8_0
+} SourceType;
+
+/* dst[row][0..cols) = bf16(src[row]); any cols. src: packed rows, may be pinned host memory. */
+void kernel_convert_rows(cudaStream_t stream, SourceType type, const void *src, void *dst,
+                         int64_t dst_stride, int64_t rows, int64_t cols);
+
+void kernel_embed_fwd(cudaStream_t stream, const void *table, int64_t table_stride,
+                      const int32_t *tokens, float scale, DeviceMatrix y, int64_t n_tokens,
+                      int64_t cols);
+void kernel_embed_bwd(cudaStream_t stream, float *dtable, int64_t table_stride,
+                      const int32_t *tokens, float scale, DeviceMatrix dy, int64_t n_tokens,
+                      int64_t cols);
+
+typedef struct RmsnormKernel {
+    DeviceMatrix x, delta, sum, y, dy, dx, ddelta; /* data NULL = not given */
+    const float *w;
+    float *rstd; /* [rows, 1] */
+    int64_t rstd_stride;
+    float eps, dx_beta;
+    int64_t rows, cols;
+} RmsnormKernel;
+enum { RMSNORM_MAX_COLS = 16384 };
+void kernel_rmsnorm_fwd(cudaStream_t stream, const RmsnormKernel *args);
+void kernel_rmsnorm_bwd(cudaStream_t stream, const RmsnormKernel *args);
+/* dw[c] += sum over rows of dy * x * rstd. partials: COLUMN_PIECES x cols f32. */
+enum { COLUMN_PIECES = 64 };
+void kernel_rmsnorm_dw(cudaStream_t stream, const RmsnormKernel *args, float *dw, float *partials);
+/* out[c] += sum over rows of x. */
+void kernel_column_sum(cudaStream_t stream, DeviceMatrix x, int64_t rows, int64_t cols, float *out,
+                       float *partials);
+
+typedef struct RopeKernel {
+    void *x; /* [rows, heads * head_dim], in place */
+    int64_t stride;
+    const float *table; /* [positions, rot]: cos, then sin */
+    int64_t table_stride;
+    const int32_t *positions;
+    int64_t rows;
+    int heads, head_dim, rot;
+    int interleaved;
+    float direction; /* 1, or -1 for the inverse */
+} RopeKernel;
+void kernel_rope(cudaStream_t stream, const RopeKernel *args);
+
+typedef struct GluKernel {
+    const void *gate, *up, *dy;
+    void *y, *dgate, *dup;
+    int64_t gate_stride, up_stride, y_stride, dy_stride, dgate_stride, dup_stride;
+    int64_t rows, cols;
+    int gelu; /* 0: silu */
+} GluKernel;
+void kernel_glu_fwd(cudaStream_t stream, const GluKernel *args);
+void kernel_glu_bwd(cudaStream_t stream, const GluKernel *args);
+
+/* dst[index[t]] = src[t]. */
+void kernel_copy_rows(cudaStream_t stream, const void *src, int64_t src_stride, void *dst,
+                      int64_t dst_stride, const int32_t *index, int64_t rows, int64_t cols);
+
+/* Attention (compute.h, AttentionArgs). head_dim 16, 32, 64 or 128. */
+typedef struct AttentionKernel {
+    const void *q, *k, *v, *dy;
+    void *y, *dq, *dk, *dv;
+    int64_t q_stride, k_stride, v_stride, y_stride, dy_stride, dq_stride, dk_stride, dv_stride;
+    float *lse;   /* [heads, n_queries], rows lse_stride apart */
+    int64_t lse_stride;
+    float *delta; /* [heads, n_queries]: sum over d of y * dy */
+    const int32_t *kv_begin, *kv_end, *q_end;
+    int n_queries, n_keys, n_heads, n_kv_heads;
+    float scale;
+} AttentionKernel;
+int kernel_attention_supports(int head_dim);
+void kernel_attention_fwd(cudaStream_t stream, int head_dim, const AttentionKernel *args);
+/* Needs delta as memory; fills it. */
+void kernel_attention_bwd(cudaStream_t stream, int head_dim, const AttentionKernel *args);
+
+/* Loss over one chunk of logits. The step's count of loss rows is read on the device. */
+typedef struct LossKernel {
+    void *logits; /* [n_rows, stride] bf16; becomes the gradient when want_gradient */
+    int64_t stride, vocab;
+    const int32_t *targets; /* of the chunk's first row on */
+    float *nll; /* [n_rows, 1] */
+    int64_t nll_stride;
+    const float *inv_loss_tokens;
+    const int32_t *n_loss;
+    int64_t first_row, n_rows;
+    int want_gradient;
+} LossKernel;
+void kernel_loss(cudaStream_t stream, const LossKernel *args);
+/* dst[i] = src[rows[i]], zero from n_loss on (rows counted from first_row). */
+void kernel_gather_rows(cudaStream_t stream, const void *src, int64_t src_stride, void *dst,
+                        const int32_t *rows, const int32_t *n_loss, int64_t first_row,
+                        int64_t n_rows, int64_t cols);
+/* dst[rows[i]] = src[i] for the rows below n_loss. */
+void kernel_scatter_rows(cudaStream_t stream, const void *src, void *dst, int64_t dst_stride,
+                         const int32_t *rows, const int32_t *n_loss, int64_t first_row,
+                         int64_t n_rows, int64_t cols);
+
+enum { SUM_SQUARES_BLOCKS = 512 };
+/* partials: SUM_SQUARES_BLOCKS doubles. */
+void kernel_sum_squares(cudaStream_t stream, const float *x, int64_t n, double *partials,
+                        double *out);
+typedef struct AdamwKernel {
+    float *p, *g, *m, *v;
+    int64_t n;
+    const float *lr;
+    const int32_t *step;
+    const double *sum_squares;
+    float max_norm, beta1, beta2, eps, decay;
+} AdamwKernel;
+void kernel_adamw(cudaStream_t stream, const AdamwKernel *args);
+
+/* dst (bf16) = scale * src (f32); any width. */
+void kernel_round_scaled(cudaStream_t stream, const float *src, int64_t src_stride, void *dst,
+                         int64_t dst_stride, int64_t rows, int64_t cols, float scale);
+/* dst += scale * src; any width. */
+void kernel_add_scaled(cudaStream_t stream, const float *src, int64_t src_stride, float *dst,
+                       int64_t dst_stride, int64_t rows, int64_t cols, float scale);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

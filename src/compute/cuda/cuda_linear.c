@@ -1,0 +1,216 @@
+/* cuda_linear.c — linear groups over the bordered layout of cuda_state.h: one big product forward,
+ * one backward; the low-rank parts ride in the row tails of x and dy.
+ *
+ * Thin products: h = x (scale A)^T and dA for all parts at once, since they share x; dh = dy B for
+ * all parts at once while the total rank is small (the zero blocks cost nothing next to reading
+ * dy), by part when it is large; dB by part.
+ */
+#include "compute/cuda/cuda_kernels.h"
+#include "compute/cuda/cuda_state.h"
+#include "compute/cuda_traits.h"
+
+enum { STACKED_RANK_MAX = 128 };
+
+static uint8_t *at_element(const void *base, int64_t index, int bytes)
+{
+    return (uint8_t *)(uintptr_t)base + index * bytes;
+}
+
+static int64_t part_rank(const LinearPart *part)
+{
+    return tensor_is_empty(&part->a) ? 0 : part->a.rows;
+}
+
+/* Checks the call against its block: parts in order, columns of one matrix, tails in place. */
+static const WeightBlock *block_of(const LinearArgs *args, const Tensor *first)
+{
+    const WeightBlock *block = args->part[0].w->packed;
+    must(block != NULL && args->n_parts == block->n_parts && args->x.cols == block->cols);
+    must(args->x.dtype == DTYPE_BF16 && args->x.stride % 8 == 0 && first->stride % 8 == 0);
+    must(cuda_linear_tail(args) == 0 || cuda_linear_tail(args) == block->tail);
+    if (cuda_linear_tail(args) > 0) {
+        must(args->x.stride >= block->ld);
+        must(args->h.data == cuda_column(&args->x, args->x.cols));
+    }
+    for (int i = 0; i < args->n_parts; i++)
+        must(args->part[i].w->packed == block);
+    return block;
+}
+
+static const void *stacked_bias(CudaState *state, const OpCall *call)
+{
+    const LinearArgs *args = &call->linear;
+    const LinearScratch scratch = cuda_linear_scratch(args, PASS_FWD);
+    uint8_t *bias = (uint8_t *)call->scratch + scratch.bias;
+    bool any = false;
+    for (int i = 0; i < args->n_parts; i++)
+        any = any || !tensor_is_empty(&args->part[i].bias);
+    if (!any)
+        return NULL;
+    int64_t row = 0;
+    for (int i = 0; i < args->n_parts; i++) {
+        const LinearPart *part = &args->part[i];
+        uint8_t *to = bias + row * 2;
+        if (tensor_is_empty(&part->bias))
+            cuda_check(state, cudaMemsetAsync(to, 0, (size_t)part->w->rows * 2, state->stream));
+        else
+            kernel_round_scaled(state->stream, tensor_f32(&part->bias), part->w->rows, to,
+                                part->w->rows, 1, part->w->rows, 1.0f);
+        row += part->w->rows;
+    }
+    return bias;
+}
+
+void cuda_linear_fwd(Backend *backend, const OpCall *call)
+{
+    CudaState *state = cuda_state(backend);
+    const LinearArgs *args = &call->linear;
+    const Tensor *x = &args->x, *y = &args->part[0].y;
+    const WeightBlock *block = block_of(args, y);
+    const int64_t tail = cuda_linear_tail(args);
+    must(y->dtype == DTYPE_BF16 && y->rows == x->rows);
+    if (tail > 0)
+        cuda_gemm(state, &(GemmCall){
+            .form = GEMM_NT, .out = GEMM_STORE_BF16, .m = x->rows, .n = tail, .k = block->cols,
+            .a = x->data, .lda = x->stride,
+            .b = at_element(block->data, block->rows * block->ld, 2), .ldb = block->ld,
+            .c = args->h.data, .ldc = x->stride});
+    cuda_gemm(state, &(GemmCall){
+        .form = GEMM_NT, .out = GEMM_STORE_BF16, .m = x->rows, .n = block->rows,
+        .k = block->cols + tail, .a = x->data, .lda = x->stride, .b = block->data,
+        .ldb = block->ld, .c = y->data, .ldc = y->stride, .bias = stacked_bias(state, call)});
+    cuda_check(state, cudaGetLastError());
+}
+
+/* dh = dy B into dy's tail. */
+static void hidden_gradient(CudaState *state, const LinearArgs *args, const WeightBlock *block)
+{
+    const Tensor *dy = &args->part[0].dy;
+    uint8_t *dh = at_element(dy->data, block->rows, 2);
+    GemmCall gemm = {.form = GEMM_NN, .out = GEMM_STORE_BF16, .m = dy->rows, .lda = dy->stride,
+                     .ldb = block->ld, .ldc = dy->stride};
+    if (block->tail <= STACKED_RANK_MAX || args->n_parts == 1) {
+        gemm.n = block->tail;
+        gemm.k = block->rows;
+        gemm.a = dy->data;
+        gemm.b = at_element(block->data, block->cols, 2);
+        gemm.c = dh;
+        cuda_gemm(state, &gemm);
+        return;
+    }
+    int64_t row = 0, column = 0;
+    for (int i = 0; i < args->n_parts; i++) {
+        const LinearPart *part = &args->part[i];
+        const bool last = i == args->n_parts - 1;
+        gemm.n = last ? block->tail - column : part_rank(part); /* the last one clears the rest */
+        gemm.k = part->w->rows;
+        gemm.a = at_element(dy->data, row, 2);
+        gemm.b = at_element(block->data, row * block->ld + block->cols + column, 2);
+        gemm.c = at_element(dh, column, 2);
+        if (gemm.n > 0)
+            cuda_gemm(state, &gemm);
+        row += part->w->rows;
+        column += part_rank(part);
+    }
+}
+
+/* dB_i += dy_i^T h_i;  dA_i += scale_i dh_i^T x. */
+static void lowrank_gradients(CudaState *state, const OpCall *call, const WeightBlock *block)
+{
+    const LinearArgs *args = &call->linear;
+    const Tensor *dy = &args->part[0].dy, *x = &args->x;
+    const LinearScratch scratch = cuda_linear_scratch(args, PASS_BWD);
+    float *da = (float *)at_element(call->scratch, (int64_t)scratch.da, 1);
+    bool want_da = false;
+    for (int i = 0; i < args->n_parts; i++)
+        want_da = want_da || !tensor_is_empty(&args->part[i].da);
+    if (want_da)
+        cuda_gemm(state, &(GemmCall){
+            .form = GEMM_TN, .out = GEMM_STORE_F32, .m = block->tail, .n = block->cols,
+            .k = x->rows, .a = at_element(dy->data, block->rows, 2), .lda = dy->stride,
+            .b = x->data, .ldb = x->stride, .c = da, .ldc = block->cols});
+    int64_t row = 0, column = 0;
+    for (int i = 0; i < args->n_parts; i++) {
+        const LinearPart *part = &args->part[i];
+        if (!tensor_is_empty(&part->db))
+            cuda_gemm(state, &(GemmCall){
+                .form = GEMM_TN, .out = GEMM_ADD_F32, .m = part->w->rows, .n = part_rank(part),
+                .k = x->rows, .a = at_element(dy->data, row, 2), .lda = dy->stride,
+                .b = at_element(args->h.data, column, 2), .ldb = x->stride, .c = part->db.data,
+                .ldc = part->db.stride});
+        if (!tensor_is_empty(&part->da))
+            kernel_add_scaled(state->stream, da + column * block->cols, block->cols,
+                              tensor_f32(&part->da), part->da.stride, part_rank(part),
+                              block->cols, part->scale);
+        row += part->w->rows;
+        column += part_rank(part);
+    }
+}
+
+/* Trained weights and biases. */
+static void full_gradients(CudaState *state, const OpCall *call)
+{
+    const LinearArgs *args = &call->linear;
+    const LinearScratch scratch = cuda_linear_scratch(args, PASS_BWD);
+    float *partials = (float *)at_element(call->scratch, (int64_t)scratch.partials, 1);
+    for (int i = 0; i < args->n_parts; i++) {
+        const LinearPart *part = &args->part[i];
+        if (!tensor_is_empty(&part->dw))
+            cuda_gemm(state, &(GemmCall){
+                .form = GEMM_TN, .out = GEMM_ADD_F32, .m = part->w->rows, .n = args->x.cols,
+                .k = args->x.rows, .a = part->dy.data, .lda = part->dy.stride, .b = args->x.data,
+                .ldb = args->x.stride, .c = part->dw.data, .ldc = part->dw.stride});
+        if (!tensor_is_empty(&part->dbias))
+            kernel_column_sum(state->stream,
+                              (DeviceMatrix){part->dy.data, part->dy.stride, 0}, part->dy.rows,
+                              part->dy.cols, tensor_f32(&part->dbias), partials);
+    }
+}
+
+void cuda_linear_bwd(Backend *backend, const OpCall *call)
+{
+    CudaState *state = cuda_state(backend);
+    const LinearArgs *args = &call->linear;
+    const Tensor *dy = &args->part[0].dy;
+    const WeightBlock *block = block_of(args, dy);
+    const int64_t tail = cuda_linear_tail(args);
+    must(dy->dtype == DTYPE_BF16 && (tail == 0 || dy->stride >= block->rows + tail));
+    if (tail > 0) {
+        hidden_gradient(state, args, block);
+        lowrank_gradients(state, call, block);
+    }
+    full_gradients(state, call);
+    if (!tensor_is_empty(&args->dx)) {
+        must(args->dx.dtype == DTYPE_BF16);
+        cuda_gemm(state, &(GemmCall){
+            .form = GEMM_NN, .out = GEMM_STORE_BF16, .m = dy->rows, .n = block->cols,
+            .k = block->rows + tail, .a = dy->data, .lda = dy->stride, .b = block->data,
+            .ldb = block->ld, .c = args->dx.data, .ldc = args->dx.stride});
+    }
+    cuda_check(state, cudaGetLastError());
+}
+
+void cuda_lowrank_refresh(Backend *backend, const OpCall *call)
+{
+    CudaState *state = cuda_state(backend);
+    const LowrankRefreshArgs *args = &call->lowrank_refresh;
+    const WeightBlock *block = args->part[0].w->packed;
+    must(block != NULL && args->n_parts == block->n_parts);
+    int64_t row = 0, column = 0;
+    for (int i = 0; i < args->n_parts; i++) {
+        const LinearPart *part = &args->part[i];
+        const int64_t r = part_rank(part);
+        must(column + r <= block->tail);
+        if (r > 0) {
+            kernel_round_scaled(state->stream, tensor_f32(&part->a), part->a.stride,
+                                at_element(block->data, (block->rows + column) * block->ld, 2),
+                                block->ld, r, block->cols, part->scale);
+            kernel_round_scaled(state->stream, tensor_f32(&part->b), part->b.stride,
+                                at_element(block->data, row * block->ld + block->cols + column, 2),
+                                block->ld, part->w->rows, r, 1.0f);
+        }
+        row += part->w->rows;
+        column += r;
+    }
+    cuda_check(state, cudaGetLastError());
+}

@@ -1,0 +1,88 @@
+/* cuda_state.h — what the files of the CUDA backend share: the device's state, where weights lie,
+ * and the noting of errors. Nobody outside this folder includes it.
+ */
+#ifndef COMPUTE_CUDA_STATE_H
+#define COMPUTE_CUDA_STATE_H
+
+#include <cuda_runtime_api.h>
+
+#include "compute/compute.h"
+#include "compute/cuda/cuda_gemm.h"
+
+/* One linear group in memory, bf16, row stride ld = cols + tail:
+ *
+ *              cols          tail
+ *   rows    [  W  |  B of the parts, block-diagonal  ]
+ *   tail    [  scale * A of the parts  |  0          ]
+ *
+ * so that y = [x | h] [W | B]^T with h = x (scale A)^T, and dx = [dy | dh] [W ; scale A] with
+ * dh = dy B. Columns of the tail beyond the parts' ranks are zero. Weight.packed points here. */
+typedef struct WeightBlock {
+    void *data;
+    int64_t rows, cols, tail, ld;
+    int n_parts;
+} WeightBlock;
+
+/* Pinned host memory through which everything goes to the device. A slot is filled front to back
+ * and reused when the device has passed its event. */
+enum { UPLOAD_SLOTS = 8 };
+typedef struct UploadRing {
+    uint8_t *memory;
+    size_t slot_bytes;
+    size_t used; /* of the current slot */
+    int slot;
+    cudaEvent_t done[UPLOAD_SLOTS];
+} UploadRing;
+
+typedef struct CudaState {
+    Arena host;
+    cudaStream_t stream;
+    Gemm *gemm;
+    void *workspace;
+    UploadRing ring;
+    const char *error; /* first one, sticks */
+} CudaState;
+
+static inline CudaState *cuda_state(Backend *backend)
+{
+    return (CudaState *)backend->state;
+}
+
+/* Keeps the first error; NULL is none. */
+static inline void cuda_note(CudaState *state, const char *error)
+{
+    if (state->error == NULL)
+        state->error = error;
+}
+
+static inline void cuda_check(CudaState *state, cudaError_t status)
+{
+    if (status != cudaSuccess)
+        cuda_note(state, cudaGetErrorString(status));
+}
+
+static inline void cuda_gemm(CudaState *state, const GemmCall *call)
+{
+    cuda_note(state, gemm_run_cuda(state->gemm, state->stream, call));
+}
+
+/* Next `bytes` of pinned memory (at most slot_bytes), aligned to 256. */
+void *cuda_upload_reserve(CudaState *state, size_t bytes);
+
+/* cuda_weights.c */
+void cuda_weight_open(Backend *backend, Weight *weight, Arena *slab);
+void cuda_group_open(Backend *backend, Weight *const *weights, int n, int64_t rank, Arena *slab);
+
+/* cuda_ops.c, cuda_linear.c: fills backend->run. */
+void cuda_ops_install(Backend *backend);
+void cuda_linear_fwd(Backend *backend, const OpCall *call);
+void cuda_linear_bwd(Backend *backend, const OpCall *call);
+void cuda_lowrank_refresh(Backend *backend, const OpCall *call);
+
+/* Element `column` of the first row of a matrix of bf16 (or f32 where the tensor is). */
+static inline void *cuda_column(const Tensor *t, int64_t column)
+{
+    return (uint8_t *)t->data + column * (t->dtype == DTYPE_F32 ? 4 : 2);
+}
+
+#endif

@@ -1,0 +1,38 @@
+/* cuda_traits.h — what can be known of the CUDA backend without a device: traits, scratch bytes,
+ * weight bytes. Compiled into the library, for planning on any machine, and into the plug-in, so
+ * that both count alike.
+ */
+#ifndef COMPUTE_CUDA_TRAITS_H
+#define COMPUTE_CUDA_TRAITS_H
+
+#include "compute/compute.h"
+
+/* Fills traits, scratch, weight_bytes and group_bytes; ops are stubs that must not run. Good for
+ * backend_open_plan. */
+void backend_traits_cuda(Backend *backend);
+
+enum { CUDA_ROW_TAIL = 16, CUDA_ALIGN = 256 };
+
+/* How the scratch of a call is divided; offsets in bytes, all multiples of CUDA_ALIGN. */
+typedef struct LinearScratch {
+    size_t bias;     /* forward: [sum out] bf16 */
+    size_t da;       /* backward: [tail, in] f32 */
+    size_t partials; /* backward: column sums of dy */
+    size_t total;
+} LinearScratch;
+LinearScratch cuda_linear_scratch(const LinearArgs *args, Pass pass);
+
+typedef struct LossScratch {
+    int64_t chunk;  /* rows a chunk */
+    int64_t stride; /* of the logits, elements */
+    size_t rows;    /* [chunk, C] bf16: gathered x, then its gradient */
+    size_t logits;  /* [chunk, stride] bf16 */
+    size_t total;
+} LossScratch;
+LossScratch cuda_loss_scratch(const CrossEntropyArgs *args);
+
+/* Total width and low-rank tail of a linear call. */
+int64_t cuda_linear_out(const LinearArgs *args);
+int64_t cuda_linear_tail(const LinearArgs *args);
+
+#endif
