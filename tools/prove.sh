@@ -32,10 +32,10 @@ done
 FUZZ_SECONDS=${FUZZ_SECONDS:-300} sh tools/fuzz.sh
 
 BACKPROP=$root/build/backprop
-BACKPROP_TEST_MODEL=$model
-BACKPROP_TEST_PYTHON=$python
+BP_TEST_MODEL=$model
+BP_TEST_PYTHON=$python
 LLAMA_CPP=$cache/oracles/llama.cpp/bin
-export BACKPROP BACKPROP_TEST_MODEL BACKPROP_TEST_PYTHON LLAMA_CPP
+export BACKPROP BP_TEST_MODEL BP_TEST_PYTHON LLAMA_CPP
 for script in tests/prove/*.sh; do
   [ -f "$script" ] || continue
   say "$script"

@@ -3,6 +3,8 @@
 #include "export/export.h"
 
 #include <ctype.h>
+#include <string.h>
+#include <strings.h>
 
 #include "core/os.h"
 #include "export/to_gguf.h"
@@ -21,11 +23,38 @@ static const char *file_stem(const char *name, Arena *out)
     return stem;
 }
 
+/* "SmolLM2-135M.Q4_1" without its element type: the type of the result is appended anew. */
+static const char *without_type(char *stem)
+{
+    char *dot = strrchr(stem, '.');
+    char *dash = strrchr(stem, '-');
+    char *last = dot > dash ? dot : dash;
+    static const char *const types[] = {"q", "iq", "f16", "f32", "bf16"};
+    for (size_t i = 0; last != NULL && last > stem && i < COUNT_OF(types); i++) {
+        size_t len = strlen(types[i]);
+        bool quant = len < 3 && isdigit((unsigned char)last[1 + len]);
+        if (strncasecmp(last + 1, types[i], len) == 0 && (quant || last[1 + len] == '\0'))
+            *last = '\0';
+    }
+    return stem;
+}
+
+/* The name that the user gave, else that of the base model's file or folder. */
+static const char *model_stem(const Model *model, const ExportOptions *options, Arena *out)
+{
+    if (options->name != NULL)
+        return file_stem(options->name, out);
+    char *base = arena_strdup(out, path_base(model->file.path));
+    size_t len = strlen(base);
+    if (len > 5 && strcasecmp(base + len - 5, ".gguf") == 0)
+        base[len - 5] = '\0';
+    return file_stem(without_type(base), out);
+}
+
 static const char *result_path(const Model *model, const ExportOptions *options, Arena *out)
 {
-    const char *name = options->name != NULL ? options->name : model->config.name;
     const char *kind = options->format == EXPORT_GGUF_ADAPTER ? "lora-" : "";
-    const char *file = arena_printf(out, "%s-%s%s.gguf", file_stem(name, out), kind,
+    const char *file = arena_printf(out, "%s-%s%s.gguf", model_stem(model, options, out), kind,
                                     dtype_info(options->dtype)->name);
     return path_join(out, options->output, file);
 }

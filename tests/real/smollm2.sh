@@ -5,7 +5,7 @@
 HERE=$(cd "$(dirname "$0")" && pwd)
 ROOT=$(cd "$HERE/../.." && pwd)
 MODEL=${BP_TEST_MODEL:-$(ls "$ROOT"/.cache/models/SmolLM2*.gguf 2>/dev/null | head -1)}
-PYTHON=${CHECK_PYTHON:-$ROOT/.cache/check/bin/python}
+PYTHON=${BP_TEST_PYTHON:-$ROOT/.cache/venv/bin/python}
 if [ ! -e "$MODEL" ] || ! "$PYTHON" -c 'import xllamacpp' 2>/dev/null; then
     echo "skipped: ./check provides the model and llama.cpp"
     exit 77
