@@ -82,7 +82,7 @@ typedef struct LinearPart {
     Tensor bias;              /* [1, out] f32, or empty */
     Tensor a, b;              /* [r, in], [out, r] f32 masters, or empty */
     float scale;
-    Tensor y, dy;             /* [T, out] */
+    Tensor y, dy;             /* [T, out]; y may be f32 where activations are 16-bit */
     Tensor dw, dbias, da, db; /* f32, shapes of their parameter */
 } LinearPart;
 typedef struct LinearArgs {

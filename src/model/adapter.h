@@ -62,6 +62,9 @@ const char *adapter_base_name(const char *folder, Arena *out, Err *err);
 
 /* linear.c: the group of base weights and their adapter parts as the tape takes them. */
 void linear_group(const Model *model, int64_t layer, const Role *roles, int n, LinearSpec *specs);
+/* The groups of a block, by which backends keep weights; together they hold every linear role. */
+int linear_group_count(void);
+int linear_group_roles(int group, const Role **roles);
 int64_t linear_rank(const Model *model, int64_t layer, const Role *roles, int n);
 /* Brings backend copies up to date after the masters changed. */
 void linear_refresh_all(const Model *model, Tape *tape);

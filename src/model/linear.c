@@ -58,6 +58,18 @@ static const struct {
 } GROUPS[] = {
     {{ROLE_Q, ROLE_K, ROLE_V}, 3}, {{ROLE_O}, 1}, {{ROLE_GATE, ROLE_UP}, 2}, {{ROLE_DOWN}, 1}};
 
+int linear_group_count(void)
+{
+    return (int)COUNT_OF(GROUPS);
+}
+
+int linear_group_roles(int group, const Role **roles)
+{
+    must(group >= 0 && group < linear_group_count());
+    *roles = GROUPS[group].roles;
+    return GROUPS[group].n;
+}
+
 void linear_refresh_all(const Model *model, Tape *tape)
 {
     if (model->adapter == NULL)

@@ -5,6 +5,7 @@
 #include "model/model.h"
 
 #include "format/quant.h"
+#include "model/adapter.h"
 #include "model/config.h"
 
 #include <math.h>
@@ -47,6 +48,19 @@ static Tensor place_rope(Backend *backend, Arena *slab, const ModelConfig *confi
     return table;
 }
 
+/* Group by group, with room for the adapter's parts where the backend keeps them beside. */
+static void place_linears(Model *model, Backend *backend, Arena *slab, int64_t layer)
+{
+    for (int g = 0; g < linear_group_count(); g++) {
+        const Role *roles;
+        Weight *weights[LINEAR_MAX_PARTS];
+        int n = linear_group_roles(g, &roles);
+        for (int i = 0; i < n; i++)
+            weights[i] = &model->layers[layer].linear[roles[i]];
+        backend_open_group(backend, weights, n, linear_rank(model, layer, roles, n), slab);
+    }
+}
+
 void model_place(Model *model, Backend *backend, Arena *slab, int64_t n_positions)
 {
     must(model->family != NULL && n_positions > 0);
@@ -59,8 +73,7 @@ void model_place(Model *model, Backend *backend, Arena *slab, int64_t n_position
         backend->weight_open(backend, &model->head, slab);
     for (int64_t layer = 0; layer < model->config.n_layers; layer++) {
         Layer *l = &model->layers[layer];
-        for (int role = 0; role < ROLE_LINEAR_COUNT; role++)
-            backend->weight_open(backend, &l->linear[role], slab);
+        place_linears(model, backend, slab, layer);
         for (int i = 0; i < NORM_COUNT; i++)
             l->norm[i] = place_vector(backend, slab, &l->norm_file[i]);
     }

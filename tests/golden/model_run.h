@@ -114,15 +114,14 @@ static inline void run_plan(ModelRun *run, size_t bytes[3])
     plan.close(&plan);
 }
 
-/* Opens model and adapter (NULL = none; its values are uploaded) and lays them out for T tokens in
- * slabs of exactly the planned size. */
-static inline void run_open(ModelRun *run, const char *model, const char *adapter,
-                            SegmentMode segments, int64_t n_tokens)
+/* Opens model and adapter (NULL = none; its values are uploaded) on an open backend, which the run
+ * then owns, and lays them out for T tokens in slabs of exactly the planned size. */
+static inline void run_open_on(ModelRun *run, Backend backend, const char *model,
+                               const char *adapter, SegmentMode segments, int64_t n_tokens)
 {
     Err err = {0};
-    *run = (ModelRun){.segments = segments, .n_tokens = n_tokens};
+    *run = (ModelRun){.segments = segments, .n_tokens = n_tokens, .backend = backend};
     if (!arena_open(&run->host, 0, &err) || !arena_open(&run->records, 0, &err) ||
-        !backend_open_cpu(&run->backend, &err) ||
         !model_open(&run->model, model, &run->host, &err))
         run_fail(&err);
     if (adapter != NULL)
@@ -137,6 +136,16 @@ static inline void run_open(ModelRun *run, const char *model, const char *adapte
                             (size_t)run->adapter->n_params * sizeof(float));
         linear_refresh_all(&run->model, run->tape);
     }
+}
+
+static inline void run_open(ModelRun *run, const char *model, const char *adapter,
+                            SegmentMode segments, int64_t n_tokens)
+{
+    Err err = {0};
+    Backend cpu;
+    if (!backend_open_cpu(&cpu, &err))
+        run_fail(&err);
+    run_open_on(run, cpu, model, adapter, segments, n_tokens);
 }
 
 static inline void run_close(ModelRun *run)

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Everything that a card can show, in one command: op parity and equal bits, timings, and with
+# Everything that a card can show, in one command: op parity and equal bits, whole steps of the
+# tiny models against the CPU, timings, and with
 # --memcheck the small cases under compute-sanitizer. BUILD names the build folder (default build).
 # Exit code 77: no usable card.
 set -u
@@ -8,7 +9,7 @@ export LD_LIBRARY_PATH="$build/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
 status=0
 "$build/gpu_ops" || status=$?
 [ "$status" -eq 77 ] && exit 77
-for program in gpu_bench; do
+for program in gpu_model gpu_bench; do
     "$build/$program" || status=1
 done
 if [ "${1:-}" = --memcheck ]; then

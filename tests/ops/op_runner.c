@@ -230,7 +230,10 @@ static int check_slot(const OpTest *t, const OpSlot *s, const char *label, int b
 {
     const OpBlock *b = &t->block[s->block];
     const double whole = largest(s->want, s->rows * s->cols);
-    const double tolerance = op_tolerance(t->traits.activation, s->terms);
+    /* In 16 bits, attention backward starts from sum(y * dy) over the stored y: where a query sees
+     * few keys, its gradient is a small difference that inherits the whole of y's rounding. */
+    const bool rounded_y = t->c->op == OP_attention && t->traits.activation != DTYPE_F32;
+    const double tolerance = op_tolerance(t->traits.activation, s->terms) * (rounded_y ? 2 : 1);
     for (int64_t r = 0; r < s->rows; r++) {
         const double *want = s->want + r * s->cols;
         const double allowed = tolerance * fmax(largest(want, s->cols), 0.1 * whole);

@@ -8,6 +8,13 @@
 
 #define VL 16
 #define V_FMA(a, b, c) ((vf)_mm512_fmadd_ps((__m512)(a), (__m512)(b), (__m512)(c)))
+#define V_HALVES(p) _mm256_loadu_si256((const __m256i *)(const void *)(p))
+#define V_BYTES(p) _mm_loadu_si128((const __m128i *)(const void *)(p))
+#define V_U8(p) ((vi)_mm512_cvtepu8_epi32(V_BYTES(p)))
+#define V_I8(p) ((vi)_mm512_cvtepi8_epi32(V_BYTES(p)))
+#define V_U16(p) ((vi)_mm512_cvtepu16_epi32(V_HALVES(p)))
+#define V_F16(p) ((vf)_mm512_cvtph_ps(V_HALVES(p)))
+#define HALF(bits) _cvtsh_ss(bits)
 #define KERNELS_NAME "avx512"
 #define KERNELS_TABLE kernels_avx512
 

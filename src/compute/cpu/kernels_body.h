@@ -3,6 +3,10 @@
  *
  *   VL                 floats in a vector (4, 8, 16)
  *   V_FMA(a, b, c)     a * b + c on vectors; one rounding where the processor can
+ *   V_U8(p) V_I8(p) V_U16(p)  VL stored integers, widened to 32 bits (compilers do this lane by
+ *                      lane when left to themselves)
+ *   V_F16(p)           VL half-precision numbers
+ *   HALF(bits)         one of them
  *   KERNELS_NAME       text of the table
  *   KERNELS_TABLE      the function that hands it out
  *
@@ -18,9 +22,6 @@
 typedef float vf __attribute__((vector_size(VL * 4)));
 typedef int32_t vi __attribute__((vector_size(VL * 4)));
 typedef uint32_t vu __attribute__((vector_size(VL * 4)));
-typedef uint8_t vb __attribute__((vector_size(VL)));
-typedef int8_t vc __attribute__((vector_size(VL)));
-typedef uint16_t vh __attribute__((vector_size(VL * 2)));
 
 /* ==== Vectors ==== */
 
@@ -121,59 +122,37 @@ BODY_INLINE vf v_sigmoid(vf x, vf *complement)
 
 /* ==== Stored rows ==== */
 
-BODY_INLINE vf v_from_u8(const uint8_t *p, int shift)
-{
-    vb b;
-    memcpy(&b, p, sizeof b);
-    const vi wide = __builtin_convertvector(b, vi);
-    return __builtin_convertvector((wide >> shift) & 15, vf);
-}
-
-BODY_INLINE vf v_from_i8(const uint8_t *p)
-{
-    vc b;
-    memcpy(&b, p, sizeof b);
-    return __builtin_convertvector(__builtin_convertvector(b, vi), vf);
-}
+BODY_INLINE vf v_low(vi bytes) { return __builtin_convertvector(bytes & 15, vf); }
+BODY_INLINE vf v_high(vi bytes) { return __builtin_convertvector(bytes >> 4, vf); }
 
 enum { GROUP = QB_BLOCK, GROUP_VECTORS = GROUP / VL, HALF_VECTORS = GROUP_VECTORS / 2 };
 
-/* 32 elements of a stored row into vectors; `dtype` is a constant wherever this is inlined. The
- * same values as core/quant_block.h gives. */
+/* 32 elements of a stored row into vectors, with the values that core/quant_block.h gives; `dtype`
+ * is a constant wherever this is inlined. */
 BODY_INLINE void load_group(Dtype dtype, const uint8_t *p, vf out[GROUP_VECTORS])
 {
     if (dtype == DTYPE_F32) {
         for (int i = 0; i < GROUP_VECTORS; i++)
             memcpy(&out[i], p + (size_t)i * VL * 4, sizeof out[i]);
     } else if (dtype == DTYPE_BF16) {
-        for (int i = 0; i < GROUP_VECTORS; i++) {
-            vh h;
-            memcpy(&h, p + (size_t)i * VL * 2, sizeof h);
-            out[i] = (vf)(__builtin_convertvector(h, vu) << 16);
-        }
+        for (int i = 0; i < GROUP_VECTORS; i++)
+            out[i] = (vf)((vu)V_U16(p + (size_t)i * VL * 2) << 16);
+    } else if (dtype == DTYPE_F16) {
+        for (int i = 0; i < GROUP_VECTORS; i++)
+            out[i] = V_F16(p + (size_t)i * VL * 2);
     } else if (dtype == DTYPE_Q8_0) {
-        const vf d = v_set1(qb_from_f16(qb_load16(p)));
+        const vf d = v_set1(HALF(qb_load16(p)));
         for (int i = 0; i < GROUP_VECTORS; i++)
-            out[i] = v_from_i8(p + 2 + i * VL) * d;
-    } else if (dtype == DTYPE_Q4_0) {
-        const vf d = v_set1(qb_from_f16(qb_load16(p)));
+            out[i] = __builtin_convertvector(V_I8(p + 2 + i * VL), vf) * d;
+    } else { /* products of a scale and a few bits are exact, so fusing changes nothing */
+        const bool has_min = dtype == DTYPE_Q4_1;
+        const vf d = v_set1(HALF(qb_load16(p)));
+        const vf m = has_min ? v_set1(HALF(qb_load16(p + 2))) : -8.0f * d;
         for (int i = 0; i < HALF_VECTORS; i++) {
-            out[i] = (v_from_u8(p + 2 + i * VL, 0) - 8.0f) * d;
-            out[i + HALF_VECTORS] = (v_from_u8(p + 2 + i * VL, 4) - 8.0f) * d;
+            const vi bytes = V_U8(p + (has_min ? 4 : 2) + i * VL);
+            out[i] = V_FMA(v_low(bytes), d, m);
+            out[i + HALF_VECTORS] = V_FMA(v_high(bytes), d, m);
         }
-    } else if (dtype == DTYPE_Q4_1) {
-        const vf d = v_set1(qb_from_f16(qb_load16(p)));
-        const vf m = v_set1(qb_from_f16(qb_load16(p + 2)));
-        for (int i = 0; i < HALF_VECTORS; i++) {
-            out[i] = V_FMA(v_from_u8(p + 4 + i * VL, 0), d, m);
-            out[i + HALF_VECTORS] = V_FMA(v_from_u8(p + 4 + i * VL, 4), d, m);
-        }
-    } else {
-        float plain[GROUP];
-        for (int i = 0; i < GROUP; i++)
-            plain[i] = qb_from_f16(qb_load16(p + (size_t)i * 2));
-        for (int i = 0; i < GROUP_VECTORS; i++)
-            out[i] = v_load(plain + (size_t)i * VL);
     }
 }
 

@@ -26,7 +26,7 @@ static const WeightBlock *block_of(const LinearArgs *args, const Tensor *first)
 {
     const WeightBlock *block = args->part[0].w->packed;
     must(block != NULL && args->n_parts == block->n_parts && args->x.cols == block->cols);
-    must(args->x.dtype == DTYPE_BF16 && args->x.stride % 8 == 0 && first->stride % 8 == 0);
+    must(args->x.dtype == DTYPE_BF16 && args->x.stride % 8 == 0 && first->stride >= block->rows);
     must(cuda_linear_tail(args) == 0 || cuda_linear_tail(args) == block->tail);
     if (cuda_linear_tail(args) > 0) {
         must(args->x.stride >= block->ld);
@@ -68,7 +68,9 @@ void cuda_linear_fwd(Backend *backend, const OpCall *call)
     const Tensor *x = &args->x, *y = &args->part[0].y;
     const WeightBlock *block = block_of(args, y);
     const int64_t tail = cuda_linear_tail(args);
-    must(y->dtype == DTYPE_BF16 && y->rows == x->rows);
+    const bool f32 = y->dtype == DTYPE_F32; /* logits of generation */
+    const void *bias = stacked_bias(state, call);
+    must((f32 ? bias == NULL : y->dtype == DTYPE_BF16) && y->rows == x->rows);
     if (tail > 0)
         cuda_gemm(state, &(GemmCall){
             .form = GEMM_NT, .out = GEMM_STORE_BF16, .m = x->rows, .n = tail, .k = block->cols,
@@ -76,9 +78,9 @@ void cuda_linear_fwd(Backend *backend, const OpCall *call)
             .b = at_element(block->data, block->rows * block->ld, 2), .ldb = block->ld,
             .c = args->h.data, .ldc = x->stride});
     cuda_gemm(state, &(GemmCall){
-        .form = GEMM_NT, .out = GEMM_STORE_BF16, .m = x->rows, .n = block->rows,
-        .k = block->cols + tail, .a = x->data, .lda = x->stride, .b = block->data,
-        .ldb = block->ld, .c = y->data, .ldc = y->stride, .bias = stacked_bias(state, call)});
+        .form = GEMM_NT, .out = f32 ? GEMM_STORE_F32 : GEMM_STORE_BF16, .m = x->rows,
+        .n = block->rows, .k = block->cols + tail, .a = x->data, .lda = x->stride, .b = block->data,
+        .ldb = block->ld, .c = y->data, .ldc = y->stride, .bias = bias});
     cuda_check(state, cudaGetLastError());
 }
 

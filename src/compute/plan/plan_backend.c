@@ -75,6 +75,23 @@ static void weight_open(Backend *plan, Weight *weight, Arena *slab)
     weight->packed = NULL;
 }
 
+static size_t group_bytes(const Backend *plan, Weight *const *weights, int n, int64_t rank)
+{
+    const Backend *model = model_of(plan);
+    return model->group_bytes(model, weights, n, rank);
+}
+
+static void group_open(Backend *plan, Weight *const *weights, int n, int64_t rank, Arena *slab)
+{
+    size_t bytes = group_bytes(plan, weights, n, rank);
+    must(bytes % ARENA_ALIGN == 0);
+    void *data = arena_push(slab, bytes);
+    for (int i = 0; i < n; i++) {
+        weights[i]->data = data;
+        weights[i]->packed = NULL;
+    }
+}
+
 static const char *finish(Backend *plan)
 {
     (void)plan;
@@ -104,6 +121,10 @@ void backend_open_plan(Backend *plan, const Backend *model_of_plan)
         .close = close,
         .weight_bytes = weight_bytes,
     };
+    if (model_of_plan->group_bytes != NULL) {
+        plan->group_bytes = group_bytes;
+        plan->group_open = group_open;
+    }
     for (int pass = 0; pass < PASS_COUNT; pass++)
         for (int op = 0; op < OP_COUNT; op++)
             if (model_of_plan->run[pass][op] != NULL)

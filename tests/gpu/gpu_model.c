@@ -1,0 +1,182 @@
+/* gpu_model.c — whole steps of the tiny golden models on the CUDA backend against the CPU backend in
+ * f32: loss, every adapter gradient (cosine), the adapter after ten AdamW steps; and on the card
+ * alone: two runs give equal bits, recomputed segments give the bits of kept ones, and the slabs
+ * that the plan asked for are filled exactly.
+ *
+ * The model with 24-wide heads is left out: this backend's attention has no such kernel.
+ */
+#include "test_support.h"
+
+#include "compute/cuda_loader.h"
+#include "golden/model_run.h"
+
+enum { STEPS = 10, PARAMS_MAX = 1 << 16 };
+static const double COSINE_LEAST = 0.999, LOSS_TOLERANCE = 0.01;
+
+typedef struct Outcome {
+    double loss[STEPS];
+    int64_t n;
+    float gradient[PARAMS_MAX]; /* of the first step */
+    float values[PARAMS_MAX];   /* after the last */
+} Outcome;
+
+/* Three sequences and padding; every token but the first of a sequence is a target. */
+static void fill(Flat *flat)
+{
+    static const int32_t lengths[] = {40, 61, 20};
+    *flat = (Flat){.n = 128};
+    int32_t at = 0;
+    for (size_t s = 0; s < COUNT_OF(lengths); s++) {
+        const int32_t begin = at;
+        for (int32_t i = 0; i < lengths[s]; i++, at++) {
+            flat->tokens[at] = (at * 31 + 7) % 96;
+            flat->positions[at] = i;
+            flat->kv_begin[at] = begin;
+            flat->kv_end[at] = at + 1;
+            flat->q_end[at] = begin + lengths[s];
+            if (i > 0) {
+                flat->rows[flat->n_loss] = at - 1;
+                flat->targets[flat->n_loss++] = flat->tokens[at];
+            }
+        }
+    }
+    for (; at < flat->n; at++) {
+        flat->kv_begin[at] = at;
+        flat->kv_end[at] = flat->q_end[at] = at + 1;
+    }
+}
+
+static void train(Backend backend, const char *folder, const char *adapter, SegmentMode segments,
+                  Outcome *out)
+{
+    ModelRun run;
+    Flat flat;
+    fill(&flat);
+    run_open_on(&run, backend, folder, adapter, segments, flat.n);
+    out->n = run.adapter->n_params;
+    assert_true(out->n <= PARAMS_MAX);
+    const size_t bytes = (size_t)out->n * sizeof(float);
+    for (int32_t step = 1; step <= STEPS; step++) {
+        out->loss[step - 1] = run_microbatch(&run, &flat, flat.n_loss, step) / flat.n_loss;
+        if (step == 1)
+            run.backend.download(&run.backend, out->gradient, run.adapter->grads, bytes);
+        run_update(&run);
+    }
+    run.backend.download(&run.backend, out->values, run.adapter->values, bytes);
+    const char *trouble = run.backend.finish(&run.backend);
+    if (trouble != NULL)
+        fail_msg("%s", trouble);
+    assert_int_equal(run.slabs.weights.peak, run.slabs.weights.capacity);
+    assert_int_equal(run.slabs.run.peak, run.slabs.run.capacity);
+    assert_int_equal(run.slabs.step.peak, run.slabs.step.capacity);
+    run_close(&run);
+}
+
+static Backend cuda(void)
+{
+    Backend backend;
+    Err err = {0};
+    if (!backend_open_cuda(&backend, 0, &err))
+        fail_msg("%s", err.message);
+    return backend;
+}
+
+static double cosine(const float *a, const float *b, int64_t n)
+{
+    double ab = 0, aa = 0, bb = 0;
+    for (int64_t i = 0; i < n; i++) {
+        ab += (double)a[i] * b[i];
+        aa += (double)a[i] * a[i];
+        bb += (double)b[i] * b[i];
+    }
+    return ab / sqrt(aa * bb);
+}
+
+static void print_losses(const char *name, const Outcome *o)
+{
+    printf("  %-5s losses", name);
+    for (int i = 0; i < STEPS; i++)
+        printf(" %.5f", o->loss[i]);
+    printf("\n");
+}
+
+/* Tensor by tensor; returns the smallest cosine. */
+static double worst_cosine(const char *folder, const char *adapter, const float *a, const float *b)
+{
+    Err err = {0};
+    Arena arena;
+    Model model;
+    float *values;
+    assert_true(arena_open(&arena, 0, &err));
+    assert_true(model_open(&model, folder, &arena, &err));
+    const Adapter *shapes = adapter_load_peft(&model, adapter, &values, &arena, &err);
+    assert_non_null(shapes);
+    double worst = 1;
+    for (int64_t i = 0; i < shapes->n_layers * ROLE_LINEAR_COUNT; i++) {
+        const AdapterPair *p = &shapes->pairs[i];
+        if (!p->present)
+            continue;
+        const int64_t r = shapes->config.r;
+        worst = fmin(worst, cosine(a + p->a_offset, b + p->a_offset, r * p->in));
+        worst = fmin(worst, cosine(a + p->b_offset, b + p->b_offset, r * p->out));
+    }
+    model_close(&model);
+    arena_close(&arena);
+    return worst;
+}
+
+static void compare(const char *name)
+{
+    static Outcome cpu, gpu, again, kept;
+    char folder[512], adapter[600];
+    snprintf(folder, sizeof folder, "%s/golden/llama/%s", TEST_DATA, name);
+    snprintf(adapter, sizeof adapter, "%s/adapter", folder);
+    Err err = {0};
+    Backend host;
+    assert_true(backend_open_cpu(&host, &err));
+    train(host, folder, adapter, SEGMENT_KEEP, &cpu);
+    train(cuda(), folder, adapter, SEGMENT_RECOMPUTE, &gpu);
+    train(cuda(), folder, adapter, SEGMENT_RECOMPUTE, &again);
+    train(cuda(), folder, adapter, SEGMENT_KEEP, &kept);
+    const double whole = cosine(gpu.gradient, cpu.gradient, cpu.n);
+    const double worst = worst_cosine(folder, adapter, gpu.gradient, cpu.gradient);
+    const double after = cosine(gpu.values, cpu.values, cpu.n);
+    printf("%s: gradient cosine %.6f, worst tensor %.6f; adapter after %d steps %.6f\n", name,
+           whole, worst, STEPS, after);
+    print_losses("cpu", &cpu);
+    print_losses("cuda", &gpu);
+    const size_t bytes = (size_t)cpu.n * sizeof(float);
+    assert_memory_equal(gpu.loss, again.loss, sizeof gpu.loss);
+    assert_memory_equal(gpu.values, again.values, bytes);
+    assert_memory_equal(gpu.loss, kept.loss, sizeof gpu.loss);
+    assert_memory_equal(gpu.values, kept.values, bytes);
+    assert_true(whole >= COSINE_LEAST && worst >= COSINE_LEAST);
+    for (int i = 0; i < STEPS; i++)
+        assert_true(fabs(gpu.loss[i] - cpu.loss[i]) <= LOSS_TOLERANCE * cpu.loss[i]);
+}
+
+static void tied_model(void **state)
+{
+    (void)state;
+    compare("tied");
+}
+
+static void scaled_model(void **state)
+{
+    (void)state;
+    compare("scaled");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(tied_model),
+                                       cmocka_unit_test(scaled_model)};
+    Backend backend;
+    Err err = {0};
+    if (!backend_open_cuda(&backend, 0, &err)) {
+        fprintf(stderr, "%s\n", err.message);
+        return 77;
+    }
+    backend.close(&backend);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
