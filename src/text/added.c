@@ -12,6 +12,7 @@
 /* The child of `node` with that byte, 0 = none. */
 static int32_t find_child(const AddedMatcher *matcher, int32_t node, uint8_t byte)
 {
+    assert(node >= 0 && node < matcher->n_nodes);
     int32_t child = matcher->nodes[node].child;
     while (child != 0 && matcher->nodes[child].byte != byte)
         child = matcher->nodes[child].sibling;
@@ -20,6 +21,7 @@ static int32_t find_child(const AddedMatcher *matcher, int32_t node, uint8_t byt
 
 static int32_t add_child(AddedMatcher *matcher, int32_t node, uint8_t byte)
 {
+    assert(find_child(matcher, node, byte) == 0);
     int32_t child = matcher->n_nodes++;
     matcher->nodes[child] =
         (TrieNode){.sibling = matcher->nodes[node].child, .token = -1, .byte = byte};
@@ -56,6 +58,7 @@ void added_build(AddedMatcher *matcher, const AddedToken *tokens, const Str *key
 static const AddedToken *longest_at(const AddedMatcher *matcher, Str text, size_t start,
                                     SpecialParsing special, size_t *end)
 {
+    assert(start < text.len);
     const AddedToken *found = NULL;
     int32_t node = matcher->first[(uint8_t)text.data[start]];
     size_t pos = start + 1;
@@ -84,6 +87,7 @@ static size_t character_before(Str text, size_t pos)
 
 static bool touches_word(Str text, size_t start, size_t end)
 {
+    assert(start < end && end <= text.len);
     uint32_t codepoint = 0;
     size_t pos = end;
     if (utf8_next(text, &pos, &codepoint) && unicode_is_word(codepoint))
@@ -96,6 +100,7 @@ static bool touches_word(Str text, size_t start, size_t end)
 
 static size_t skip_space_left(Str text, size_t pos, size_t floor)
 {
+    assert(floor <= pos && pos <= text.len);
     uint32_t codepoint = 0;
     while (pos > floor) {
         size_t before = character_before(text, pos), next = before;

@@ -1,8 +1,8 @@
 /* bpe.c — the merge loop, in two forms that give the same tokens.
  *
  * Short words: an array of symbols is scanned for the lowest rank and closed up after each merge;
- * quadratic, but in the first-level cache. Long words: a doubly linked list of symbols and a heap of
- * candidate pairs ordered by (rank, position); a candidate whose pair has changed since it was
+ * quadratic, but in the first-level cache. Long words: a doubly linked list of symbols and a heap
+ * of candidate pairs ordered by (rank, position); a candidate whose pair has changed since it was
  * pushed is dropped when it comes up. O(n log n), so that a megabyte without a space is no attack.
  *
  * Most words of a text are one token. Whether merging a token's own bytes leads back to it is found
@@ -60,19 +60,20 @@ static uint32_t hash_pair(int32_t left, int32_t right)
 
 void bpe_finish(Bpe *bpe, Arena *out)
 {
+    assert(bpe->slots == NULL && bpe->merges != NULL);
     uint32_t count = 16;
     while (count < (uint32_t)bpe->n_merges * 2)
         count *= 2;
     bpe->mask = count - 1;
     bpe->slots = arena_push(out, count * sizeof(*bpe->slots));
     memset(bpe->slots, 0xFF, count * sizeof(*bpe->slots));
-    for (int32_t rank = 0; rank < bpe->n_merges; rank++) {
+    for (int32_t rank = 0; rank < bpe->n_merges; rank++) { /* a repeated pair: the last counts */
         Merge m = bpe->merges[rank];
         uint32_t i = hash_pair(m.left, m.right) & bpe->mask;
         while (bpe->slots[i].left != TOKEN_NONE &&
                (bpe->slots[i].left != m.left || bpe->slots[i].right != m.right))
             i = (i + 1) & bpe->mask;
-        bpe->slots[i] = (MergeSlot){m.left, m.right, rank, m.result}; /* a repeated pair: the last */
+        bpe->slots[i] = (MergeSlot){m.left, m.right, rank, m.result};
     }
     bpe->whole = arena_zeroed(out, (size_t)bpe->vocab->size + 1, sizeof(*bpe->whole));
 }
@@ -105,6 +106,7 @@ static void split_bytes(const Bpe *bpe, Str word, BpeScratch *s)
         s->tokens = heap_resize(s->tokens, s->capacity * sizeof(*s->tokens));
     }
     s->n = 0;
+    assert(s->tokens != NULL);
     for (size_t i = 0; i < word.len; i++) {
         int32_t id = bpe->vocab->byte_ids[(uint8_t)word.data[i]];
         uint32_t end = (uint32_t)i + 1;
@@ -139,6 +141,7 @@ static void merge_short(const Bpe *bpe, BpeScratch *s)
         }
         if (best == n)
             break;
+        assert(t[best].id == pairs[best]->left && t[best + 1].id == pairs[best]->right);
         t[best] = (BpeToken){pairs[best]->result, t[best + 1].end};
         memmove(t + best + 1, t + best + 2, (n - best - 2) * sizeof(*t));
         n--;
@@ -163,6 +166,7 @@ static void heap_push(BpeScratch *s, BpeCandidate candidate)
         s->heap_capacity = s->heap_capacity * 2 + 256;
         s->heap = heap_resize(s->heap, s->heap_capacity * sizeof(*s->heap));
     }
+    assert(s->heap_len < s->heap_capacity && candidate.position >= 0);
     size_t i = s->heap_len++;
     while (i > 0 && candidate_before(&candidate, &s->heap[(i - 1) / 2])) {
         s->heap[i] = s->heap[(i - 1) / 2];
@@ -195,6 +199,7 @@ static BpeCandidate heap_pop(BpeScratch *s)
 /* Pushes the pair that starts at node i, if there is one and it merges. */
 static void push_pair(const Bpe *bpe, BpeScratch *s, int32_t i)
 {
+    assert(i < (int32_t)s->n);
     if (i < 0 || s->nodes[i].next < 0)
         return;
     int32_t left = s->nodes[i].id, right = s->nodes[s->nodes[i].next].id;
@@ -223,6 +228,7 @@ static void merge_long(const Bpe *bpe, BpeScratch *s)
         if (!current)
             continue;
         BpeNode *right = &s->nodes[left->next];
+        assert(right->end > left->end && right->previous == c.position);
         left->id = c.result;
         left->end = right->end;
         left->next = right->next;
@@ -256,6 +262,7 @@ void bpe_encode(const Bpe *bpe, Str word, BpeScratch *s)
         return;
     }
     WholeWord whole = atomic_load_explicit(&bpe->whole[id], memory_order_relaxed);
+    assert(whole <= WHOLE_NO);
     if (bpe->ignore_merges)
         whole = WHOLE_YES;
     if (whole != WHOLE_YES) {

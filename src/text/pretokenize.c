@@ -48,6 +48,7 @@ const PreRow *pre_row_find(Str name)
 
 const PreRow *pre_row_recognise(const PreTokenizer *pre, bool ignore_merges)
 {
+    assert(pre->n_steps >= 0 && pre->n_steps <= PRETOKENIZE_MAX_STEPS);
     for (size_t r = 0; r < COUNT_OF(rows); r++) {
         bool same = rows[r].listed && rows[r].ignore_merges == ignore_merges;
         int n = 0;
@@ -67,8 +68,8 @@ const PreRow *pre_row_recognise(const PreTokenizer *pre, bool ignore_merges)
 static bool add_step(PreTokenizer *pre, Str pattern, SplitBehavior behavior, bool invert, Err *err)
 {
     if (pre->n_steps == PRETOKENIZE_MAX_STEPS)
-        return err_set(err, ERR_DEP_MODEL_LOAD_FAILED, "the tokenizer has more than %d pre-tokenizers",
-                       PRETOKENIZE_MAX_STEPS);
+        return err_set(err, ERR_DEP_MODEL_LOAD_FAILED,
+                       "the tokenizer has more than %d pre-tokenizers", PRETOKENIZE_MAX_STEPS);
     Regex *regex = regex_compile(pattern, err);
     if (regex == NULL)
         return false;
@@ -78,6 +79,7 @@ static bool add_step(PreTokenizer *pre, Str pattern, SplitBehavior behavior, boo
 
 bool pretokenizer_from_row(PreTokenizer *pre, const PreRow *row, Err *err)
 {
+    assert(row != NULL && row->patterns[0] != NULL);
     *pre = (PreTokenizer){0};
     for (size_t i = 0; i < COUNT_OF(row->patterns) && row->patterns[i] != NULL; i++)
         if (!add_step(pre, str_of(row->patterns[i]), SPLIT_ISOLATED, false, err))
@@ -255,6 +257,8 @@ static void flush(const Splitter *splitter, int step, const Pending *pending)
 static void push_range(const Splitter *splitter, int step, Pending *pending, Range range)
 {
     const SplitStep *split = &splitter->pre->steps[step];
+    assert(range.start <= range.end && range.end <= splitter->text.len);
+    assert(!pending->any || pending->range.end == range.start);
     range.match ^= split->invert;
     bool joins = false;
     switch (split->behavior) {
@@ -285,6 +289,7 @@ static void push_range(const Splitter *splitter, int step, Pending *pending, Ran
 /* Bytes of the character at `pos`, for stepping over an empty match. */
 static size_t character_bytes(Str text, size_t pos)
 {
+    assert(pos < text.len);
     size_t next = pos + 1;
     while (next < text.len && ((uint8_t)text.data[next] & 0xC0) == 0x80)
         next++;
@@ -328,6 +333,7 @@ static void split_range(const Splitter *splitter, int step, size_t start, size_t
 void pretokenize(const PreTokenizer *pre, RegexScratch *scratch, Str text, WordSink *word,
                  void *context)
 {
+    assert(pre != NULL && scratch != NULL && word != NULL);
     if (text.len == 0)
         return;
     Splitter splitter = {pre, scratch, text, word, context};

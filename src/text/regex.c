@@ -80,6 +80,7 @@ static bool translate_escape(Str p, size_t i, size_t *next, bool in_class, Buf *
 
 static bool translate(Str p, Buf *out, Err *err)
 {
+    assert(p.len <= REGEX_MAX_PATTERN);
     bool in_class = false;
     size_t class_start = 0;
     for (size_t i = 0; i < p.len;) {
@@ -157,7 +158,7 @@ void regex_scratch_free(RegexScratch *scratch)
 bool regex_find(const Regex *regex, RegexScratch *scratch, Str text, size_t from, size_t *start,
                 size_t *end)
 {
-    assert(from <= text.len);
+    assert(regex != NULL && scratch != NULL && from <= text.len);
     PCRE2_SPTR subject = (PCRE2_SPTR)text.data;
     int rc = pcre2_match(regex, subject, text.len, from, PCRE2_NO_UTF_CHECK, scratch, NULL);
     if (rc == PCRE2_ERROR_JIT_STACKLIMIT) /* the interpreter's stack is the heap */
@@ -165,6 +166,7 @@ bool regex_find(const Regex *regex, RegexScratch *scratch, Str text, size_t from
                          NULL);
     if (rc < 0) /* no match; or a pattern that exceeded PCRE2's match limit: no more pieces */
         return false;
+    assert(rc <= 1); /* one pair was asked for */
     const PCRE2_SIZE *ovector = pcre2_get_ovector_pointer(scratch);
     *start = ovector[0];
     *end = ovector[1];

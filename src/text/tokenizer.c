@@ -1,8 +1,8 @@
 /* tokenizer.c — encoding and decoding; owns no file format.
  *
  * The order of work is that of Hugging Face's tokenizers: (1) added tokens are cut out of the text,
- * (2) what remains is normalised, (3) added tokens that live in normalised text are cut out, (4) the
- * rest is split into words, (5) each word is merged. Bytes that are no UTF-8 stand between such
+ * (2) what remains is normalised, (3) added tokens that live in normalised text are cut out, (4)
+ * the rest is split into words, (5) each word is merged. Bytes that are no UTF-8 stand between such
  * stretches and become the token of that byte each (none, where the vocabulary has none).
  *
  * Offsets: every stage works on a range of a text that knows its way back to the source. A text
@@ -59,6 +59,7 @@ typedef struct Encoder {
 
 static void emit(Encoder *e, int32_t id, size_t end)
 {
+    assert(id >= 0 && id < e->tokenizer->vocab.size);
     token_list_push(e->ids, id);
     if (e->ends != NULL)
         token_list_push(e->ends, (int32_t)end);
@@ -67,6 +68,7 @@ static void emit(Encoder *e, int32_t id, size_t end)
 /* Source offset that is consumed once the first `end` bytes of the text in work are. */
 static size_t source_end(const Encoder *e, size_t end)
 {
+    assert(end <= INT32_MAX);
     if (e->map == NULL || end == 0)
         return e->base + end;
     return e->base + e->map[end - 1];
@@ -83,6 +85,7 @@ static void encode_word(void *context, Str word, size_t offset)
 /* Words of text[start, end), which holds no added token. */
 static void encode_words(Encoder *e, Str text, size_t start, size_t end)
 {
+    assert(start <= end && end <= text.len);
     if (start == end)
         return;
     const PreTokenizer *pre = &e->tokenizer->pre;
@@ -109,6 +112,7 @@ static void encode_words(Encoder *e, Str text, size_t start, size_t end)
 /* Text between added tokens: normalises it and cuts out the tokens of the normalised text. */
 static void encode_fragment(Encoder *e, Str text, size_t offset)
 {
+    assert(e->map == NULL);
     if (text.len == 0)
         return;
     size_t base = e->base;
@@ -146,6 +150,7 @@ void tokenizer_encode(const Tokenizer *tokenizer, Str text, SpecialParsing speci
                       TokenList *ends)
 {
     must(text.len <= INT32_MAX); /* `ends` are 32 bits */
+    assert(tokenizer != NULL && ids != NULL && ids != ends);
     Encoder e = {.tokenizer = tokenizer, .special = special, .ids = ids, .ends = ends};
     e.regex = regex_scratch_new();
     for (size_t pos = 0; pos < text.len;) {
@@ -237,7 +242,9 @@ static void build_matchers(Tokenizer *t, Arena *out)
 
 void tokenizer_finish(Tokenizer *t, Arena *out)
 {
+    assert(t->vocab.by_text.slots != NULL && t->bpe.slots != NULL);
     build_matchers(t, out);
+    assert(t->n_norms <= TOKENIZER_MAX_NORMALIZERS);
     t->is_end = arena_array(out, bool, t->vocab.size + 1);
     for (size_t i = 0; i < COUNT_OF(end_texts); i++) {
         int32_t id = str_map_find(&t->vocab.by_text, str_of(end_texts[i]));

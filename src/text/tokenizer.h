@@ -49,7 +49,8 @@ void tokenizer_decode(const Tokenizer *tokenizer, int32_t id, SpecialOutput spec
 int32_t tokenizer_size(const Tokenizer *tokenizer);
 int32_t tokenizer_find(const Tokenizer *tokenizer, Str text); /* TOKEN_NONE when absent */
 TokenKind tokenizer_kind(const Tokenizer *tokenizer, int32_t id);
-Str tokenizer_text(const Tokenizer *tokenizer, int32_t id); /* as in the vocabulary (byte alphabet) */
+/* As in the vocabulary (byte alphabet). */
+Str tokenizer_text(const Tokenizer *tokenizer, int32_t id);
 int32_t tokenizer_bos(const Tokenizer *tokenizer);          /* TOKEN_NONE when there is none */
 int32_t tokenizer_eos(const Tokenizer *tokenizer);
 int32_t tokenizer_pad(const Tokenizer *tokenizer);
@@ -59,9 +60,9 @@ bool tokenizer_is_end(const Tokenizer *tokenizer, int32_t id);
 /* The model's own chat template (Jinja), empty when it has none. */
 Str tokenizer_chat_template(const Tokenizer *tokenizer);
 
-/* False (RUNTIME_GGUF_EXPORT_FAILED) when the tokenizer cannot be said in GGUF; ask before writing. */
+/* False (RUNTIME_GGUF_EXPORT_FAILED) when GGUF cannot say this tokenizer; ask before writing. */
 bool tokenizer_can_write_gguf(const Tokenizer *tokenizer, Err *err);
-/* Writes the tokenizer.* keys as llama.cpp's converter does (a GGUF source: its own keys copied). */
+/* Writes the tokenizer.* keys as llama.cpp's converter does (a GGUF source: its own, copied). */
 void tokenizer_write_gguf(const Tokenizer *tokenizer, GgufWriter *writer);
 /* Writes tokenizer.json and tokenizer_config.json (a folder source: its files copied) so that
  * transformers loads them. */

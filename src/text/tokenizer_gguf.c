@@ -51,6 +51,7 @@ static bool read_merges(Tokenizer *t, const Gguf *gguf, Arena *out, Err *err)
     if (merges == NULL || merges->type != GGUF_ARRAY || merges->element != GGUF_STRING ||
         merges->count > BPE_MAX_MERGES)
         return bad(err, "has no usable list 'tokenizer.ggml.merges'");
+    assert(t->vocab.size > 0);
     bpe_init(&t->bpe, &t->vocab, (int32_t)merges->count, out);
     for (int32_t rank = 0; rank < t->bpe.n_merges; rank++) {
         Str line = merges->as.strs[rank];
@@ -139,6 +140,7 @@ static bool read_gguf(Tokenizer *t, const Gguf *gguf, Arena *out, Err *err)
 
 Tokenizer *tokenizer_from_gguf(const Gguf *gguf, Arena *out, Err *err)
 {
+    assert(gguf != NULL && out != NULL);
     Tokenizer *t = arena_new(out, Tokenizer);
     t->gguf = gguf;
     if (read_gguf(t, gguf, out, err))
@@ -217,6 +219,7 @@ bool tokenizer_can_write_gguf(const Tokenizer *tokenizer, Err *err)
 
 void tokenizer_write_gguf(const Tokenizer *t, GgufWriter *writer)
 {
+    assert(t != NULL && writer != NULL);
     if (t->gguf != NULL) {
         for (uint64_t i = 0; i < t->gguf->n_values; i++)
             if (str_starts(t->gguf->values[i].key, "tokenizer."))

@@ -1,7 +1,7 @@
 /* tokenizer_internal.h — what a Tokenizer consists of; seen by tokenizer*.c alone.
  *
- * A reader (tokenizer_gguf.c, tokenizer_json.c) fills vocab, bpe, pre, norms, added, special and the
- * texts, then calls tokenizer_finish. After that nothing changes.
+ * A reader (tokenizer_gguf.c, tokenizer_json.c) fills vocab, bpe, pre, norms, added, special and
+ * the texts, then calls tokenizer_finish. After that nothing changes.
  */
 #ifndef TEXT_TOKENIZER_INTERNAL_H
 #define TEXT_TOKENIZER_INTERNAL_H
@@ -19,7 +19,7 @@ typedef enum SpecialRole {
 } SpecialRole;
 
 typedef struct RoleInfo {
-    const char *json; /* "<json>_token" in tokenizer_config.json, "<json>_token_id" in config.json */
+    const char *json; /* <json>_token in tokenizer_config.json, <json>_token_id in config.json */
     const char *gguf; /* tokenizer.ggml.<gguf>_token_id */
 } RoleInfo;
 extern const RoleInfo role_infos[ROLE_COUNT];

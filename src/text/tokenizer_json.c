@@ -1,15 +1,16 @@
 /* tokenizer_json.c — reads Hugging Face's tokenizer.json and the files beside it.
  *
  * tokenizer.json (huggingface/tokenizers, `Tokenizer::to_string`):
- *   {version, truncation, padding, added_tokens: [{id, content, special, normalized, lstrip, rstrip,
- *    single_word}], normalizer, pre_tokenizer, post_processor, decoder, model: {type: "BPE", vocab:
- *    {text: id}, merges: ["a b"] or [["a", "b"]], unk_token, fuse_unk, byte_fallback, dropout,
- *    ignore_merges, continuing_subword_prefix, end_of_word_suffix}}
- * Whatever changes ids and is not handled here is an error that names it. truncation and padding are
- * the caller's business and not read. The post-processor only tells whether BOS and EOS are added.
+ *   {version, truncation, padding, added_tokens: [{id, content, special, normalized, lstrip,
+ *    rstrip, single_word}], normalizer, pre_tokenizer, post_processor, decoder, model: {type:
+ *    "BPE", vocab: {text: id}, merges: ["a b"] or [["a", "b"]], unk_token, fuse_unk,
+ *    byte_fallback, dropout, ignore_merges, continuing_subword_prefix, end_of_word_suffix}}
+ * Whatever changes ids and is not handled here is an error that names it. truncation and padding
+ * are the caller's business and not read. The post-processor only tells whether BOS and EOS are
+ * added.
  *
- * Beside it: tokenizer_config.json (roles by text, chat_template), config.json (vocab_size, role ids
- * as a last resort), chat_template.jinja. Rows that no token has are "[PAD<id>]", unused, up to
+ * Beside it: tokenizer_config.json (roles by text, chat_template), config.json (vocab_size, role
+ * ids as a last resort), chat_template.jinja. Rows that no token has are "[PAD<id>]", unused, up to
  * config.json's vocab_size, as llama.cpp's converter fills them.
  */
 #include "text/tokenizer_json.h"
@@ -55,8 +56,8 @@ static bool measure(const Json *vocab, const Json *added, int64_t *size, size_t 
     for (void *it = NULL; (it = json_next(vocab, it, &key, &value)) != NULL;) {
         int64_t id = json_int(value, -1);
         if (id < 0 || id >= limit)
-            return err_set(err, ERR_DEP_MODEL_LOAD_FAILED, "token '%s' has an id that is not usable",
-                           key);
+            return err_set(err, ERR_DEP_MODEL_LOAD_FAILED,
+                           "token '%s' has an id that is not usable", key);
         *size = max_i64(*size, id + 1);
         *bytes += strlen(key);
     }
@@ -65,8 +66,8 @@ static bool measure(const Json *vocab, const Json *added, int64_t *size, size_t 
         int64_t id = json_int(json_get(token, "id"), -1);
         Str content = json_str(json_get(token, "content"));
         if (id < 0 || id >= limit || content.len == 0 || content.len > ADDED_MAX_BYTES)
-            return err_set(err, ERR_DEP_MODEL_LOAD_FAILED, "added token %zu '%.*s' is not usable", i,
-                           (int)min_i64((int64_t)content.len, 100), content.data);
+            return err_set(err, ERR_DEP_MODEL_LOAD_FAILED, "added token %zu '%.*s' is not usable",
+                           i, (int)min_i64((int64_t)content.len, 100), content.data);
         *size = max_i64(*size, id + 1);
         *bytes += content.len;
     }
@@ -75,6 +76,7 @@ static bool measure(const Json *vocab, const Json *added, int64_t *size, size_t 
 
 static Str append_text(char *blob, size_t *used, Str text)
 {
+    assert(blob != NULL && used != NULL);
     Str copy = {blob + *used, text.len};
     memcpy(blob + *used, text.data, text.len);
     *used += text.len;
@@ -83,6 +85,7 @@ static Str append_text(char *blob, size_t *used, Str text)
 
 static void read_added(Tokenizer *t, const Json *added, char *blob, size_t *used, Arena *out)
 {
+    assert(t->added == NULL && json_len(added) <= VOCAB_MAX_SIZE);
     t->n_added = (int32_t)json_len(added);
     t->added = arena_array(out, AddedToken, t->n_added + 1);
     for (int32_t i = 0; i < t->n_added; i++) {
@@ -96,6 +99,7 @@ static void read_added(Tokenizer *t, const Json *added, char *blob, size_t *used
         token->rstrip = json_bool(json_get(json, "rstrip"), false);
         token->single_word = json_bool(json_get(json, "single_word"), false);
         token->control = token->special || token_looks_special(token->content);
+        assert(token->id >= 0 && token->id < t->vocab.size);
         t->vocab.texts[token->id] = token->content;
         t->vocab.kinds[token->id] = token->control ? TOKEN_CONTROL : TOKEN_USER_DEFINED;
     }
@@ -160,6 +164,7 @@ static bool read_vocab(Tokenizer *t, const Source *source, Arena *out, Err *err)
     Json *value = NULL;
     for (void *it = NULL; (it = json_next(vocab, it, &key, &value)) != NULL;) {
         int64_t id = json_int(value, 0);
+        assert(id >= 0 && id < t->vocab.size);
         t->vocab.texts[id] = append_text(blob, &used, str_of(key));
         t->vocab.kinds[id] = TOKEN_NORMAL;
         t->vocab.in_model[id] = true;
@@ -350,6 +355,7 @@ static void read_config_choice(Choice *choice, const Json *config, const char *k
 
 static bool read_roles(Tokenizer *t, const Source *source, Err *err)
 {
+    assert(t->vocab.by_text.slots != NULL);
     t->adds_bos = t->adds_eos = t->adds_sep = CHOICE_NOT_SAID;
     for (int role = 0; role < ROLE_COUNT; role++)
         t->special[role] = find_text(t, role_text(source->config, (SpecialRole)role));
@@ -406,6 +412,7 @@ static bool read_source(Tokenizer *t, const Source *source, Arena *out, Err *err
 Tokenizer *tokenizer_from_json(const Json *tokenizer, const Json *config, const Json *model,
                                Arena *out, Err *err)
 {
+    assert(tokenizer != NULL && out != NULL);
     Tokenizer *t = arena_new(out, Tokenizer);
     Source source = {tokenizer, config, model};
     if (read_source(t, &source, out, err))

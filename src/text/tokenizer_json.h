@@ -1,5 +1,7 @@
-/* tokenizer_json.h — a tokenizer from parsed JSON, without files; for the folder reader, tests and
- * the fuzz target. */
+/* tokenizer_json.h — a tokenizer from parsed JSON, without files.
+ *
+ * For the folder reader, tests and the fuzz target; the rest of the product uses tokenizer.h.
+ */
 #ifndef TEXT_TOKENIZER_JSON_H
 #define TEXT_TOKENIZER_JSON_H
 

@@ -1,9 +1,9 @@
 /* tokenizer_save.c — writes a folder that transformers loads as PreTrainedTokenizerFast.
  *
- * A tokenizer that came from a folder: its files are copied byte for byte. One that came from a GGUF
- * file: tokenizer.json and tokenizer_config.json are made from what the file says. Tokens that are
- * cut out of the text also stand in the model's vocabulary, because readers give an added token the
- * id of that text there and number the others consecutively. Unused rows are left out.
+ * A tokenizer that came from a folder: its files are copied byte for byte. One that came from a
+ * GGUF file: tokenizer.json and tokenizer_config.json are made from what the file says. Tokens that
+ * are cut out of the text also stand in the model's vocabulary, because readers give an added token
+ * the id of that text there and number the others consecutively. Unused rows are left out.
  */
 #include "text/tokenizer_internal.h"
 
@@ -30,6 +30,7 @@ static bool copy_file(const char *from, const char *to, Err *err)
 
 static bool copy_folder(const Tokenizer *t, const char *folder, Arena *scratch, Err *err)
 {
+    assert(t->folder != NULL && t->gguf == NULL);
     for (size_t i = 0; i < COUNT_OF(copied_files); i++) {
         const char *from = path_join(scratch, t->folder, copied_files[i]);
         if (i > 0 && !path_exists(from)) /* the first is what the tokenizer was read from */
@@ -100,6 +101,7 @@ static Json *post_processor_json(const Tokenizer *t)
     if (!tokenizer_adds_bos(t))
         return byte_level_json();
     int32_t bos = t->special[ROLE_BOS];
+    assert(bos >= 0 && bos < t->vocab.size);
     Str text = t->vocab.texts[bos];
     Json *single = json_new_array(), *pair = json_new_array();
     add_item(single, "SpecialToken", text, 0);
@@ -126,6 +128,7 @@ static Json *post_processor_json(const Tokenizer *t)
 
 static Json *vocab_json(const Vocab *vocab)
 {
+    assert(vocab->by_text.slots != NULL);
     Json *json = json_new_object();
     Buf key = {0};
     for (int32_t i = 0; i < vocab->size; i++) {
@@ -143,6 +146,7 @@ static Json *vocab_json(const Vocab *vocab)
 
 static Json *model_json(const Tokenizer *t)
 {
+    assert(t->bpe.merges != NULL);
     Json *merges = json_new_array(), *json = json_new_object();
     for (int32_t i = 0; i < t->bpe.n_merges; i++) {
         Json *merge = json_new_array();
@@ -203,8 +207,9 @@ static bool write_json(Json *json, const char *path, Err *err)
     json_write(json, (JsonStyle){.indent = 2}, &text);
     buf_char(&text, '\n');
     json_free(json);
-    bool ok = text.failed ? err_set(err, ERR_RUNTIME_EXPORT_FAILED, "'%s' would be too long", path)
-                          : file_write_atomic(path, buf_view(&text), ERR_RUNTIME_EXPORT_FAILED, err);
+    ErrCode code = ERR_RUNTIME_EXPORT_FAILED;
+    bool ok = text.failed ? err_set(err, code, "'%s' would be too long", path)
+                          : file_write_atomic(path, buf_view(&text), code, err);
     buf_free(&text);
     return ok;
 }

@@ -47,6 +47,7 @@ bool normal_form_from_name(Str name, NormalForm *form)
 void mapped_text_append(MappedText *mapped, const char *data, size_t len, size_t source_end)
 {
     assert(source_end <= UINT32_MAX);
+    assert(mapped->len == 0 || mapped->ends[mapped->len - 1] <= source_end);
     if (mapped->capacity - mapped->len < len) {
         size_t capacity = mapped->capacity * 2 + len + 64;
         mapped->data = heap_resize(mapped->data, capacity);
@@ -199,6 +200,7 @@ static size_t quick_prefix(NormalForm form, Str text)
 
 bool unicode_normalize(NormalForm form, Str text, MappedText *out)
 {
+    assert((size_t)form < COUNT_OF(form_options) && text.len <= UINT32_MAX);
     size_t pos = quick_prefix(form, text);
     if (pos == text.len)
         return false;
@@ -220,6 +222,7 @@ bool unicode_normalize(NormalForm form, Str text, MappedText *out)
         mapped_text_free(&result);
         return false;
     }
+    assert(result.len == 0 || result.ends[result.len - 1] == text.len);
     mapped_text_free(out);
     *out = result;
     return true;

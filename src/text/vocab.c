@@ -41,6 +41,7 @@ void str_map_init(StrMap *map, const Str *keys, int32_t capacity, Arena *out)
 /* The slot of the text, or the free one where it belongs. */
 static uint32_t find_slot(const StrMap *map, Str text)
 {
+    assert(map->slots != NULL && (map->mask & (map->mask + 1)) == 0);
     uint32_t slot = hash_bytes(text) & map->mask;
     while (map->slots[slot] != TOKEN_NONE && !str_eq(map->keys[map->slots[slot]], text))
         slot = (slot + 1) & map->mask;
@@ -49,7 +50,7 @@ static uint32_t find_slot(const StrMap *map, Str text)
 
 void str_map_add(StrMap *map, int32_t row)
 {
-    assert(row >= 0);
+    assert(row >= 0 && map->keys != NULL);
     uint32_t slot = find_slot(map, map->keys[row]);
     if (map->slots[slot] == TOKEN_NONE)
         map->slots[slot] = row;
@@ -102,6 +103,7 @@ static size_t spell_bytes(Str text, char *out)
         if (byte < 0)
             return SIZE_MAX;
         out[len++] = (char)byte;
+        assert(len <= pos);
     }
     return len;
 }
@@ -128,6 +130,7 @@ static void fill_bytes(Vocab *vocab, Arena *out)
 
 void vocab_finish(Vocab *vocab, Arena *out)
 {
+    assert(vocab->texts != NULL && vocab->longest == 0);
     fill_bytes(vocab, out);
     str_map_init(&vocab->by_text, vocab->texts, vocab->size, out);
     str_map_init(&vocab->by_bytes, vocab->bytes, vocab->size, out);

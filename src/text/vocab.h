@@ -1,6 +1,6 @@
 /* vocab.h — the rows of a vocabulary: text, kind, the bytes a token stands for, and the ways back.
  *
- * Byte-level vocabularies write every byte as one printable character (the "byte alphabet" of GPT-2:
+ * Byte-level vocabularies write every byte as one printable character (GPT-2's "byte alphabet",
  * Radford et al. 2019): 0x21-0x7E, 0xA1-0xAC and 0xAE-0xFF stand for themselves, the other 68 bytes
  * are U+0100, U+0101, … in increasing order.
  */
