@@ -5,6 +5,8 @@ LC_ALL=C.UTF-8; export LC_ALL
 unset NO_COLOR FORCE_COLOR
 : "${BACKPROP:?path of the program}" "${MAKE_TINY_MODEL:?path of make_tiny_model}"
 ASAN_OPTIONS=detect_leaks=1; export ASAN_OPTIONS
+HERE=$(cd "$(dirname "$0")" && pwd)
+ROOT=$(cd "$HERE/../.." && pwd)
 WORK=$(mktemp -d) || exit 1
 trap 'chmod -R u+w "$WORK" 2>/dev/null; rm -rf "$WORK"' EXIT
 cd "$WORK" || exit 1

@@ -2,8 +2,6 @@
 # smollm2.sh: the real SmolLM2-135M-Instruct, trained, exported, and read by the real llama.cpp.
 # Needs BACKPROP, MODEL (its GGUF) and PYTHON (with tests/requirements-check.txt installed).
 . "$(dirname "$0")/../cli/lib.sh"
-HERE=$(cd "$(dirname "$0")" && pwd)
-ROOT=$(cd "$HERE/../.." && pwd)
 MODEL=${BP_TEST_MODEL:-$(ls "$ROOT"/.cache/models/SmolLM2*.gguf 2>/dev/null | head -1)}
 PYTHON=${BP_TEST_PYTHON:-$ROOT/.cache/venv/bin/python}
 if [ ! -e "$MODEL" ] || ! "$PYTHON" -c 'import xllamacpp' 2>/dev/null; then
