@@ -1,8 +1,8 @@
 /* dataset.c — a data file to examples: finding the rows, counting what is dropped, and why.
  *
  * .jsonl (and unknown extensions): a JSON value a line; .json: an array of rows, or one row; .txt
- * and .md: pieces between blank lines. A byte-order mark is skipped, CRLF is a line end, blank lines
- * are not rows.
+ * and .md: pieces between blank lines. A byte-order mark is skipped, CRLF is a line end, blank
+ * lines are not rows.
  */
 #include "data/dataset.h"
 
@@ -44,7 +44,7 @@ typedef struct Builder {
     Buf loss;
 } Builder;
 
-/* ---- rows of a file -------------------------------------------------------------------------------- */
+/* ---- rows of a file ---------------------------------------------------- */
 
 static void add_row(RawRows *rows, RawRow row)
 {
@@ -69,7 +69,7 @@ static Str next_line(Str bytes, size_t *at)
 static void split_lines(Str bytes, RawRows *rows)
 {
     int32_t number = 0;
-    for (size_t at = 0; at < bytes.len && rows->count < DATASET_ROWS_MAX;) {
+    for (size_t at = 0; at < bytes.len && number < INT32_MAX;) {
         Str line = next_line(bytes, &at);
         number++;
         if (str_trim(line).len > 0)
@@ -82,7 +82,7 @@ static void split_paragraphs(Str bytes, RawRows *rows)
     int32_t number = 0;
     RawRow piece = {0};
     rows->plain = true;
-    for (size_t at = 0; at < bytes.len;) {
+    for (size_t at = 0; at < bytes.len && number < INT32_MAX;) {
         Str line = next_line(bytes, &at);
         number++;
         bool blank = str_trim(line).len == 0;
@@ -124,6 +124,9 @@ static bool find_rows(Str bytes, const char *name, RawRows *rows, Err *err)
         split_paragraphs(bytes, rows);
     else
         split_lines(bytes, rows);
+    if (rows->count > DATASET_ROWS_MAX)
+        return err_set(err, ERR_INPUT_DATASET_INVALID, "'%s' has more than %d rows", name,
+                       DATASET_ROWS_MAX);
     return true;
 }
 
@@ -151,7 +154,7 @@ static void sample_rows(RawRows *rows, const DatasetOptions *options)
     rows->count = wanted;
 }
 
-/* ---- rows to examples -------------------------------------------------------------------------------- */
+/* ---- rows to examples ---------------------------------------------------- */
 
 static void note(Dataset *dataset, int32_t line, const RowFault *fault, bool truncated)
 {
@@ -241,11 +244,10 @@ static bool nothing_left(const Dataset *dataset, const char *name, Err *err)
 {
     if (dataset->n_rows == 0)
         return err_set(err, ERR_INPUT_DATASET_INVALID, "'%s' has no rows", name);
-    ErrCode code = dataset->n_dropped[DROP_PARSE] == dataset->n_rows
-                       ? ERR_INPUT_DATASET_PARSE_FAILED
-                   : dataset->n_dropped[DROP_FORMAT] == dataset->n_rows
-                       ? ERR_INPUT_DATASET_FORMAT_UNSUPPORTED
-                       : ERR_INPUT_DATASET_VALIDATION_FAILED;
+    ErrCode code =
+        dataset->n_dropped[DROP_PARSE] == dataset->n_rows    ? ERR_INPUT_DATASET_PARSE_FAILED
+        : dataset->n_dropped[DROP_FORMAT] == dataset->n_rows ? ERR_INPUT_DATASET_FORMAT_UNSUPPORTED
+                                                             : ERR_INPUT_DATASET_VALIDATION_FAILED;
     Buf text = {0};
     for (int64_t i = 0; i < min_i64(dataset->n_notes, 3); i++)
         buf_printf(&text, "%s line %d: %s", i > 0 ? ";" : "", dataset->notes[i].line,
@@ -278,7 +280,8 @@ static bool build(Builder *b, const RawRows *rows, Arena *out, Err *err)
 }
 
 bool dataset_parse(Dataset *dataset, Str bytes, const char *name, const Tokenizer *tokenizer,
-                   const Template *chat_template, const DatasetOptions *options, Arena *out, Err *err)
+                   const Template *chat_template, const DatasetOptions *options, Arena *out,
+                   Err *err)
 {
     must(options->max_seq_length > 1);
     char sha256[65];
@@ -287,8 +290,9 @@ bool dataset_parse(Dataset *dataset, Str bytes, const char *name, const Tokenize
     memcpy(dataset->sha256, sha256, sizeof sha256);
     Builder b = {.dataset = dataset, .options = options, .name = name};
     RawRows rows = {0};
-    bool ok = renderer_open(&b.renderer, tokenizer, chat_template, options->train_on_prompts, err) &&
-              find_rows(bytes, name, &rows, err);
+    bool ok =
+        renderer_open(&b.renderer, tokenizer, chat_template, options->train_on_prompts, err) &&
+        find_rows(bytes, name, &rows, err);
     if (ok) {
         sample_rows(&rows, options);
         ok = build(&b, &rows, out, err);
@@ -302,7 +306,8 @@ bool dataset_parse(Dataset *dataset, Str bytes, const char *name, const Tokenize
 }
 
 bool dataset_load(Dataset *dataset, const char *path, const Tokenizer *tokenizer,
-                  const Template *chat_template, const DatasetOptions *options, Arena *out, Err *err)
+                  const Template *chat_template, const DatasetOptions *options, Arena *out,
+                  Err *err)
 {
     *dataset = (Dataset){0};
     if (!path_exists(path))

@@ -1,4 +1,4 @@
-/* dataset.h — a data file as tokenized examples with loss marks, and the report of what was dropped.
+/* dataset.h — a data file as tokenized examples with loss marks, and what was dropped.
  *
  * The journey of a row: bytes → JSON (schema.c detects the format, per row) → messages or plain
  * text → the model's chat template → tokens with a loss mark (render.c). Nothing is dropped
@@ -54,18 +54,21 @@ typedef struct DatasetOptions {
     int32_t max_seq_length; /* longer examples are cut and counted */
     int64_t max_samples;    /* 0 = all; else this many rows after a seeded shuffle */
     uint64_t seed;
-    bool train_on_prompts;  /* loss on every token instead of assistant turns */
+    bool train_on_prompts; /* loss on every token instead of assistant turns */
 } DatasetOptions;
 
 /* Reads by extension: .jsonl (and unknown), .json, .txt/.md. chat_template may be NULL (then rows
  * with messages are an error that says so). Errors carry the INPUT_DATASET_* codes; the first bad
- * rows are named in the message. Example, by contract with train: for target index t of an example
- * (t >= 1), the token tokens[start+t] is predicted from position t-1 and counts if loss[start+t]. */
+ * rows are named in the message. Example, by contract with train: for target index t of an
+ * example (t >= 1), the token tokens[start+t] is predicted from position t-1 and counts if
+ * loss[start+t]. */
 bool dataset_load(Dataset *dataset, const char *path, const Tokenizer *tokenizer,
-                  const Template *chat_template, const DatasetOptions *options, Arena *out, Err *err);
+                  const Template *chat_template, const DatasetOptions *options, Arena *out,
+                  Err *err);
 /* The same from bytes in memory; `name` decides the extension. */
 bool dataset_parse(Dataset *dataset, Str bytes, const char *name, const Tokenizer *tokenizer,
-                   const Template *chat_template, const DatasetOptions *options, Arena *out, Err *err);
+                   const Template *chat_template, const DatasetOptions *options, Arena *out,
+                   Err *err);
 /* One human line: "120 rows, 118 used, 2 dropped (1 parse, 1 format), 3 truncated". */
 void dataset_summary(const Dataset *dataset, Buf *out);
 

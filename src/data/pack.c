@@ -77,10 +77,16 @@ Packer *packer_make(const Dataset *dataset, const PackOptions *options, Arena *o
     return p;
 }
 
-int32_t packer_tokens(const Packer *packer) { return packer->tokens; }
-int32_t packer_max_loss(const Packer *packer) { return packer->max_loss; }
+int32_t packer_tokens(const Packer *packer)
+{
+    return packer->tokens;
+}
+int32_t packer_max_loss(const Packer *packer)
+{
+    return packer->max_loss;
+}
 
-/* ---- planning an epoch ------------------------------------------------------------------------ */
+/* ---- planning an epoch ---------------------------------------------------- */
 
 /* Insertion by length keeps equal lengths in shuffled order; a window is short. */
 static void sort_window(const Dataset *dataset, int64_t *order, int64_t n)
@@ -144,7 +150,10 @@ static void plan_epoch(Packer *p, int64_t epoch)
     p->epoch = epoch;
 }
 
-static int64_t microbatches(const Packer *p) { return ceil_div(p->n_packs, p->options.rows); }
+static int64_t microbatches(const Packer *p)
+{
+    return ceil_div(p->n_packs, p->options.rows);
+}
 
 int64_t packer_microbatches(Packer *packer)
 {
@@ -160,7 +169,7 @@ int64_t packer_left(Packer *packer, const DataCursor *cursor)
     return microbatches(packer) - cursor->microbatch;
 }
 
-/* ---- filling a microbatch ---------------------------------------------------------------------- */
+/* ---- filling a microbatch ---------------------------------------------------- */
 
 void microbatch_make(Microbatch *mb, int32_t tokens, Arena *out)
 {

@@ -21,9 +21,9 @@ typedef struct Packer Packer;
 /* The plan of one epoch is best-fit-decreasing within a shuffled window, so it is the same for the
  * same (dataset, options, epoch). `out` lives as long as the packer. */
 Packer *packer_make(const Dataset *dataset, const PackOptions *options, Arena *out);
-int32_t packer_tokens(const Packer *packer);    /* T, the same for every microbatch */
-int32_t packer_max_loss(const Packer *packer);  /* upper bound of loss rows a microbatch (<= T) */
-int64_t packer_microbatches(Packer *packer);    /* in the epoch asked for last, at first epoch 0 */
+int32_t packer_tokens(const Packer *packer);   /* T, the same for every microbatch */
+int32_t packer_max_loss(const Packer *packer); /* upper bound of loss rows a microbatch (<= T) */
+int64_t packer_microbatches(Packer *packer);   /* in the epoch asked for last, at first epoch 0 */
 
 /* Host arrays of one microbatch, each [T]. All are written in full. */
 typedef struct Microbatch {
@@ -35,7 +35,7 @@ typedef struct Microbatch {
     int32_t *loss_rows; /* [n_loss] indices whose next token carries loss, ascending */
     int32_t *targets;   /* [n_loss] that next token */
     int32_t n_loss;
-    int32_t n_used;     /* tokens that are not padding */
+    int32_t n_used; /* tokens that are not padding */
     int32_t n_examples;
 } Microbatch;
 void microbatch_make(Microbatch *mb, int32_t tokens, Arena *out);

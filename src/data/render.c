@@ -1,28 +1,31 @@
 /* render.c — which tokens carry loss, for any chat template.
  *
- * The assistant's span of turn i is what the template writes between "the conversation before turn
- * i, with a generation prompt" and "the conversation up to turn i": both are rendered, and both must
- * be beginnings of the whole text, byte for byte. Where a template rewrites earlier turns they are
- * not; then the turn's content is looked up in the whole text, after the turn before it, and the
- * span ends with the next end-of-turn token. A turn that is found in neither way makes the row a
- * fault: nothing is ever marked on a guess.
+ * The assistant's span of turn i is what the template writes between "the conversation before
+ * turn i, with a generation prompt" and "the conversation up to turn i": both are rendered, and
+ * both must be beginnings of the whole text, byte for byte. What follows the turn's end token in
+ * it (ChatML's newline, a closing end of text) carries no loss: a model that has ended its turn
+ * writes no more.
  *
- * A token belongs to a span when its last byte does. Inside a span, what follows the last
- * end-of-turn token (ChatML's newline) carries no loss: a model that has said it never writes more.
- * Plain text carries loss on every token and gets the end token.
+ * Where a template rewrites earlier turns, or has no generation prompt, that fails. Then the whole
+ * conversation is rendered once more with a mark in place of the turn's content. The text before
+ * and behind the mark must be the beginning and the end of the whole text, and what is left
+ * between them must come from the content: so the place is proved, not guessed. The span is that
+ * content and the end token that follows it at once. A turn that is placed in neither way makes
+ * the row a fault.
+ *
+ * A token belongs to a span when its last byte does: one that straddles the beginning carries
+ * loss, one that straddles the end does not. Plain text carries loss on every token and gets the
+ * end token.
  */
 #include "data/render.h"
 
+#include <stdio.h>
 #include <string.h>
-
-typedef struct Span {
-    size_t from, to; /* bytes of the whole text */
-} Span;
 
 static const char *token_text(const Tokenizer *tokenizer, int32_t id, Arena *out)
 {
     if (id == TOKEN_NONE)
-        return "";
+        return NULL;
     Str text = tokenizer_text(tokenizer, id);
     return arena_strndup(out, text.data, text.len);
 }
@@ -37,11 +40,16 @@ bool renderer_open(Renderer *renderer, const Tokenizer *tokenizer, const Templat
         return false;
     renderer->bos = token_text(tokenizer, tokenizer_bos(tokenizer), &renderer->scratch);
     renderer->eos = token_text(tokenizer, tokenizer_eos(tokenizer), &renderer->scratch);
+    const char *pad = token_text(tokenizer, tokenizer_pad(tokenizer), &renderer->scratch);
+    renderer->extra = json_new_object();
+    if (pad != NULL)
+        json_put(renderer->extra, "pad_token", json_new_text(pad));
     return true;
 }
 
 void renderer_close(Renderer *renderer)
 {
+    json_free(renderer->extra);
     buf_free(&renderer->text);
     buf_free(&renderer->prefix);
     buf_free(&renderer->loss);
@@ -50,7 +58,7 @@ void renderer_close(Renderer *renderer)
     arena_close(&renderer->scratch);
 }
 
-/* ---- spans --------------------------------------------------------------------------------------- */
+/* ---- renderings ---------------------------------------------------- */
 
 typedef enum Opening { NO_PROMPT, WITH_PROMPT } Opening;
 
@@ -59,11 +67,17 @@ static bool render(Renderer *r, const Json *messages, Opening opening, Buf *out,
     Err err = {0};
     TemplateOptions options = {.add_generation_prompt = opening == WITH_PROMPT,
                                .bos_token = r->bos,
-                               .eos_token = r->eos};
+                               .eos_token = r->eos,
+                               .extra = r->extra};
     buf_clear(out);
     if (template_render(r->chat_template, messages, &options, &r->scratch, out, &err))
         return true;
     return row_fault(fault, DROP_TEMPLATE, "%.150s", err.message);
+}
+
+static Str whole_text(const Renderer *r)
+{
+    return (Str){r->text.data, r->text.len};
 }
 
 /* Length of the rendering of the first n messages when the whole text begins with it, else -1. */
@@ -75,60 +89,129 @@ static int64_t prefix_length(Renderer *r, const Json *messages, size_t n, Openin
         json_add(head, json_clone(json_at(messages, i)));
     bool ok = render(r, head, opening, &r->prefix, &ignored);
     json_free(head);
-    if (!ok || r->prefix.len > r->text.len)
+    if (!ok)
         return -1;
-    bool same = r->prefix.len == 0 || memcmp(r->prefix.data, r->text.data, r->prefix.len) == 0;
+    bool same = str_eq(str_sub(whole_text(r), 0, r->prefix.len), buf_view(&r->prefix));
     return same ? (int64_t)r->prefix.len : -1;
 }
 
-/* End of the text of the first end-of-turn token at or after `from`; the text's end without one. */
-static size_t turn_end(const Renderer *r, size_t from)
+/* ---- spans ---------------------------------------------------- */
+
+typedef struct Span {
+    size_t from, to; /* bytes of the whole text */
+} Span;
+
+static bool is_blank(const Renderer *r, size_t token)
 {
-    for (size_t i = 0; i < r->ids.len; i++) {
-        if ((size_t)r->ends.ids[i] > from && tokenizer_is_end(r->tokenizer, r->ids.ids[i]))
-            return (size_t)r->ends.ids[i];
-    }
-    return r->text.len;
+    size_t from = token == 0 ? 0 : (size_t)r->ends.ids[token - 1], to = (size_t)r->ends.ids[token];
+    return str_trim(str_sub(whole_text(r), from, to)).len == 0;
 }
 
-static bool find_span(Renderer *r, const Json *messages, size_t i, size_t after, Span *span)
+/* First token that ends behind byte `at`. `ends` ascend. */
+static size_t token_behind(const Renderer *r, size_t at)
+{
+    size_t low = 0, high = r->ends.len;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if ((size_t)r->ends.ids[middle] > at)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    return low;
+}
+
+/* A span shortened to its turn: without what follows the end token that closes it. */
+static Span to_end_token(const Renderer *r, Span span)
+{
+    size_t first = token_behind(r, span.from), last = token_behind(r, span.to), end = SIZE_MAX;
+    for (size_t i = last; i-- > first;) {
+        if (tokenizer_is_end(r->tokenizer, r->ids.ids[i]))
+            end = i; /* of several in a row the first */
+        else if (!is_blank(r, i))
+            break;
+    }
+    if (end != SIZE_MAX)
+        span.to = (size_t)r->ends.ids[end];
+    return span;
+}
+
+/* Both renderings agree: the span between a generation prompt and the end of the turn. */
+static bool span_by_prompt(Renderer *r, const Json *messages, size_t i, Span *span)
 {
     int64_t from = prefix_length(r, messages, i, WITH_PROMPT);
+    if (from < 0)
+        return false;
+    if (!r->has_prompt) { /* a template without one writes the turn's header itself */
+        r->has_prompt = prefix_length(r, messages, i, NO_PROMPT) != from;
+        if (!r->has_prompt)
+            return false;
+    }
     int64_t to = i + 1 == json_len(messages) ? (int64_t)r->text.len
                                              : prefix_length(r, messages, i + 1, NO_PROMPT);
-    if (from >= (int64_t)after && to > from) {
-        *span = (Span){(size_t)from, (size_t)to};
-        return true;
-    }
-    Str content = str_trim(json_str(json_get(json_at(messages, i), "content")));
-    const char *found = content.len > 0 && after <= r->text.len
-                            ? memmem(r->text.data + after, r->text.len - after, content.data,
-                                     content.len)
-                            : NULL;
-    if (found == NULL)
+    if (to <= from)
         return false;
-    size_t start = (size_t)(found - r->text.data);
-    *span = (Span){start, turn_end(r, start + content.len)};
+    *span = to_end_token(r, (Span){(size_t)from, (size_t)to});
     return true;
 }
 
-/* Marks the span's tokens, up to its last end-of-turn token when it has one. */
-static void mark_span(Renderer *r, Span span)
+/* A text that does not occur in the conversation. */
+static void make_mark(const Renderer *r, char mark[40])
 {
-    size_t first = SIZE_MAX, last = 0, last_end = SIZE_MAX;
-    for (size_t i = 0; i < r->ids.len; i++) {
-        size_t end = (size_t)r->ends.ids[i];
-        if (end <= span.from || end > span.to)
-            continue;
-        first = first == SIZE_MAX ? i : first;
-        last = i;
-        if (tokenizer_is_end(r->tokenizer, r->ids.ids[i]))
-            last_end = i;
+    for (unsigned n = 0;; n++) {
+        snprintf(mark, 40, "LossMark%uSpan", n);
+        if (memmem(r->text.data, r->text.len, mark, strlen(mark)) == NULL)
+            return;
     }
-    if (first == SIZE_MAX)
-        return;
-    last = last_end != SIZE_MAX ? last_end : last;
-    memset(r->loss.data + first, 1, last + 1 - first);
+}
+
+/* r->prefix holds the conversation with the mark in place of the content; finds both its sides in
+ * the whole text. */
+static bool span_between(const Renderer *r, const char *mark, Str content, Span *span)
+{
+    Str whole = whole_text(r), marked = buf_view(&r->prefix);
+    const char *found = memmem(marked.data, marked.len, mark, strlen(mark));
+    if (found == NULL)
+        return false;
+    Str before = str_sub(marked, 0, (size_t)(found - marked.data));
+    Str behind = str_sub(marked, before.len + strlen(mark), marked.len);
+    bool twice = behind.len > 0 && memmem(behind.data, behind.len, mark, strlen(mark)) != NULL;
+    if (twice || before.len + behind.len > whole.len)
+        return false;
+    size_t to = whole.len - behind.len;
+    Str middle = str_trim(str_sub(whole, before.len, to));
+    if (!str_eq(str_sub(whole, 0, before.len), before) ||
+        !str_eq(str_sub(whole, to, whole.len), behind))
+        return false;
+    *span = (Span){before.len, to};
+    return middle.len == 0 || memmem(content.data, content.len, middle.data, middle.len) != NULL;
+}
+
+/* The content's place, proved by rendering a mark in its stead, and the end token behind it. */
+static bool span_by_mark(Renderer *r, const Json *messages, size_t i, Span *span)
+{
+    char mark[40];
+    RowFault ignored;
+    const Json *content = json_get(json_at(messages, i), "content");
+    if (!json_is_string(content))
+        return false;
+    make_mark(r, mark);
+    Json *copy = json_clone(messages);
+    json_put(json_at(copy, i), "content", json_new_text(mark));
+    bool ok = render(r, copy, NO_PROMPT, &r->prefix, &ignored) &&
+              span_between(r, mark, json_str(content), span);
+    json_free(copy);
+    if (!ok)
+        return false;
+    for (size_t t = token_behind(r, span->to); t < r->ids.len; t++) {
+        if (tokenizer_is_end(r->tokenizer, r->ids.ids[t])) {
+            span->to = (size_t)r->ends.ids[t];
+            break;
+        }
+        if (!is_blank(r, t))
+            break;
+    }
+    return true;
 }
 
 static bool mark_assistant(Renderer *r, const Json *messages, RowFault *fault)
@@ -139,16 +222,19 @@ static bool mark_assistant(Renderer *r, const Json *messages, RowFault *fault)
         Span span;
         if (role == NULL || strcmp(role, "assistant") != 0)
             continue;
-        if (!find_span(r, messages, i, after, &span))
+        bool found = (span_by_prompt(r, messages, i, &span) && span.from >= after) ||
+                     (span_by_mark(r, messages, i, &span) && span.from >= after);
+        if (!found)
             return row_fault(fault, DROP_TEMPLATE,
                              "the template rewrites turn %zu, so its loss cannot be placed", i + 1);
-        mark_span(r, span);
+        size_t first = token_behind(r, span.from), last = token_behind(r, span.to);
+        memset(r->loss.data + first, 1, last - first);
         after = span.to;
     }
     return true;
 }
 
-/* ---- tokens -------------------------------------------------------------------------------------- */
+/* ---- tokens ---------------------------------------------------- */
 
 static void set_loss(Renderer *r, int value)
 {
@@ -188,6 +274,15 @@ static void render_text(Renderer *r, Str text)
     set_loss(r, 1);
 }
 
+/* What a row brings for the template beside its messages. */
+static void set_tools(Renderer *r, const Json *tools)
+{
+    if (tools != NULL)
+        json_put(r->extra, "tools", json_clone(tools));
+    else
+        json_del(r->extra, "tools");
+}
+
 static bool render_messages(Renderer *r, const Json *messages, RowFault *fault)
 {
     if (r->chat_template == NULL)
@@ -203,10 +298,13 @@ static bool render_messages(Renderer *r, const Json *messages, RowFault *fault)
 
 bool render_row(Renderer *renderer, const Row *row, RowFault *fault)
 {
-    if (row->messages == NULL)
+    if (row->messages == NULL) {
         render_text(renderer, row->text);
-    else if (!render_messages(renderer, row->messages, fault))
-        return false;
+    } else {
+        set_tools(renderer, row->tools);
+        if (!render_messages(renderer, row->messages, fault))
+            return false;
+    }
     prepend_bos(renderer);
     must(renderer->loss.len == renderer->ids.len);
     return true;

@@ -1,4 +1,6 @@
 /* render.h — a row as tokens with loss marks, exactly as the model's own template writes it.
+ *
+ * How the marks are placed: head of render.c.
  */
 #ifndef DATA_RENDER_H
 #define DATA_RENDER_H
@@ -8,7 +10,9 @@
 typedef struct Renderer {
     const Tokenizer *tokenizer;
     const Template *chat_template; /* NULL: rows with messages are faults */
-    const char *bos, *eos;         /* texts for the template */
+    const char *bos, *eos;         /* texts for the template; NULL: it sees none */
+    Json *extra;                   /* its other variables: pad_token, the row's tools */
+    bool has_prompt;               /* a generation prompt was seen to make a difference */
     bool train_on_prompts;
     /* Reused from row to row. */
     Buf text, prefix;

@@ -31,11 +31,13 @@ void row_free(Row *row)
     *row = (Row){0};
 }
 
-static const struct { const char *from, *role; } role_aliases[] = {
-    {"human", "user"},      {"user", "user"},           {"gpt", "assistant"},
-    {"assistant", "assistant"}, {"model", "assistant"}, {"bot", "assistant"},
-    {"chatgpt", "assistant"}, {"system", "system"},     {"tool", "tool"},
-    {"function", "tool"},   {"observation", "tool"},    {"developer", "developer"},
+static const struct {
+    const char *from, *role;
+} role_aliases[] = {
+    {"human", "user"},          {"user", "user"},        {"gpt", "assistant"},
+    {"assistant", "assistant"}, {"model", "assistant"},  {"bot", "assistant"},
+    {"chatgpt", "assistant"},   {"system", "system"},    {"tool", "tool"},
+    {"function", "tool"},       {"observation", "tool"}, {"developer", "developer"},
 };
 
 static const char *role_of(const char *from)
@@ -175,10 +177,14 @@ static bool read_chatml(Str text, Json *messages, RowFault *fault)
             memcpy(role, name.data, name.len);
         if (role_of(role) == NULL)
             return row_fault(fault, DROP_INVALID, "the ChatML role is not known");
+        if (str_trim(str_sub(text, at, (size_t)(open - text.data))).len > 0)
+            return row_fault(fault, DROP_INVALID, "there is text between the ChatML turns");
         size_t from = (size_t)(newline - text.data) + 1;
         add_message(messages, role_of(role), str_sub(text, from, (size_t)(close - text.data)));
         at = (size_t)(close - text.data) + strlen(CHATML_CLOSE);
     }
+    if (str_trim(str_sub(text, at, text.len)).len > 0)
+        return row_fault(fault, DROP_INVALID, "there is text behind the last ChatML turn");
     return json_len(messages) > 0 || row_fault(fault, DROP_INVALID, "there is no ChatML turn");
 }
 
@@ -206,6 +212,7 @@ bool schema_read(const Json *value, Row *row, RowFault *fault)
     }
     if (json_get(value, "messages") != NULL) {
         row->messages = json_new_array();
+        row->tools = json_len(json_get(value, "tools")) > 0 ? json_get(value, "tools") : NULL;
         return read_openai(json_get(value, "messages"), row->messages, fault);
     }
     if (json_get(value, "instruction") != NULL && json_get(value, "output") != NULL) {
@@ -214,6 +221,7 @@ bool schema_read(const Json *value, Row *row, RowFault *fault)
     }
     if (json_is_string(json_get(value, "text")))
         return read_text(json_get(value, "text"), row, fault);
-    return row_fault(fault, DROP_FORMAT, "no known format (conversations, messages, instruction "
-                                         "and output, or text)");
+    return row_fault(fault, DROP_FORMAT,
+                     "no known format (conversations, messages, instruction "
+                     "and output, or text)");
 }

@@ -2,7 +2,8 @@
  *
  * Formats are recognised per row, in this order (names as the ecosystem has them):
  *   ShareGPT   {"conversations": [{"from": "human", "value": …}, …]}
- *   OpenAI     {"messages": [{"role": "user", "content": text or [{"type": "text", …}]}, …]}
+ *   OpenAI     {"messages": [{"role": "user", "content": text or [{"type": "text", …}]}, …],
+ *               "tools": […]?}
  *   Alpaca     {"instruction": …, "input": …?, "output": …, "system": …?}
  *   text       {"text": …} or a bare string; ChatML markup inside is read as messages
  */
@@ -13,8 +14,9 @@
 #include "data/dataset.h"
 
 typedef struct Row {
-    Json *messages; /* array of {role, content, …}; owned by the row; NULL: plain text */
-    Str text;       /* inside the JSON value it came from */
+    Json *messages;    /* array of {role, content, …}; owned by the row; NULL: plain text */
+    const Json *tools; /* for the template, NULL when there are none; of the JSON value */
+    Str text;          /* inside the JSON value it came from */
 } Row;
 
 /* Why a row cannot be used. */
