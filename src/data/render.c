@@ -6,12 +6,13 @@
  * it (ChatML's newline, a closing end of text) carries no loss: a model that has ended its turn
  * writes no more.
  *
- * Where a template rewrites earlier turns, or has no generation prompt, that fails. Then the whole
- * conversation is rendered once more with a mark in place of the turn's content. The text before
- * and behind the mark must be the beginning and the end of the whole text, and what is left
- * between them must come from the content: so the place is proved, not guessed. The span is that
- * content and the end token that follows it at once. A turn that is placed in neither way makes
- * the row a fault.
+ * Where a template rewrites earlier turns, or has no generation prompt, one of them is not. Then
+ * the place of a message's content is proved, not guessed: the conversation is rendered once more
+ * with a mark in its stead. The text before and behind the mark must be the beginning and the end
+ * of the whole text, and what is left between them must come from the content. A turn whose
+ * beginning is known ends with the last end token before the next message's content; any other is
+ * its content and what closes it, up to the first end token. A turn that is placed in neither way
+ * makes the row a fault.
  *
  * A token belongs to a span when its last byte does: one that straddles the beginning carries
  * loss, one that straddles the end does not. Plain text carries loss on every token and gets the
@@ -136,25 +137,6 @@ static Span to_end_token(const Renderer *r, Span span)
     return span;
 }
 
-/* Both renderings agree: the span between a generation prompt and the end of the turn. */
-static bool span_by_prompt(Renderer *r, const Json *messages, size_t i, Span *span)
-{
-    int64_t from = prefix_length(r, messages, i, WITH_PROMPT);
-    if (from < 0)
-        return false;
-    if (!r->has_prompt) { /* a template without one writes the turn's header itself */
-        r->has_prompt = prefix_length(r, messages, i, NO_PROMPT) != from;
-        if (!r->has_prompt)
-            return false;
-    }
-    int64_t to = i + 1 == json_len(messages) ? (int64_t)r->text.len
-                                             : prefix_length(r, messages, i + 1, NO_PROMPT);
-    if (to <= from)
-        return false;
-    *span = to_end_token(r, (Span){(size_t)from, (size_t)to});
-    return true;
-}
-
 /* A text that does not occur in the conversation. */
 static void make_mark(const Renderer *r, char mark[40])
 {
@@ -165,52 +147,126 @@ static void make_mark(const Renderer *r, char mark[40])
     }
 }
 
-/* r->prefix holds the conversation with the mark in place of the content; finds both its sides in
- * the whole text. */
-static bool span_between(const Renderer *r, const char *mark, Str content, Span *span)
+/* What a rendering with the mark has before and behind it; false unless it is there once. */
+static bool cut_at_mark(Str marked, const char *mark, Str *before, Str *behind)
 {
-    Str whole = whole_text(r), marked = buf_view(&r->prefix);
     const char *found = memmem(marked.data, marked.len, mark, strlen(mark));
     if (found == NULL)
         return false;
-    Str before = str_sub(marked, 0, (size_t)(found - marked.data));
-    Str behind = str_sub(marked, before.len + strlen(mark), marked.len);
-    bool twice = behind.len > 0 && memmem(behind.data, behind.len, mark, strlen(mark)) != NULL;
-    if (twice || before.len + behind.len > whole.len)
+    *before = str_sub(marked, 0, (size_t)(found - marked.data));
+    *behind = str_sub(marked, before->len + strlen(mark), marked.len);
+    return behind->len == 0 || memmem(behind->data, behind->len, mark, strlen(mark)) == NULL;
+}
+
+/* Renders the first n messages with the mark in place of the content of message i. */
+static bool render_mark(Renderer *r, const Json *messages, size_t i, size_t n, const char *mark)
+{
+    RowFault ignored;
+    Json *head = json_new_array();
+    for (size_t k = 0; k < n; k++)
+        json_add(head, json_clone(json_at(messages, k)));
+    json_put(json_at(head, i), "content", json_new_text(mark));
+    bool ok = render(r, head, NO_PROMPT, &r->prefix, &ignored);
+    json_free(head);
+    return ok;
+}
+
+/* Where the whole text has the content of message i, proved by a mark in its stead. */
+static bool find_content(Renderer *r, const Json *messages, size_t i, Span *span)
+{
+    char mark[40];
+    Str before, behind, whole = whole_text(r);
+    const Json *value = json_get(json_at(messages, i), "content");
+    make_mark(r, mark);
+    if (!json_is_string(value) || !render_mark(r, messages, i, json_len(messages), mark) ||
+        !cut_at_mark(buf_view(&r->prefix), mark, &before, &behind) ||
+        before.len + behind.len > whole.len)
         return false;
     size_t to = whole.len - behind.len;
-    Str middle = str_trim(str_sub(whole, before.len, to));
     if (!str_eq(str_sub(whole, 0, before.len), before) ||
         !str_eq(str_sub(whole, to, whole.len), behind))
         return false;
     *span = (Span){before.len, to};
+    Str content = json_str(value), middle = str_trim(str_sub(whole, before.len, to));
     return middle.len == 0 || memmem(content.data, content.len, middle.data, middle.len) != NULL;
 }
 
-/* The content's place, proved by rendering a mark in its stead, and the end token behind it. */
-static bool span_by_mark(Renderer *r, const Json *messages, size_t i, Span *span)
+/* What closes the turn whose content ends at `from`: what the template writes behind the content
+ * while the turn is the last one, as far as the whole text has it, too. */
+typedef struct Closing {
+    size_t to;
+    bool whole; /* the whole text has all of it */
+} Closing;
+
+static Closing find_closing(Renderer *r, const Json *messages, size_t i, size_t from)
 {
     char mark[40];
-    RowFault ignored;
-    const Json *content = json_get(json_at(messages, i), "content");
-    if (!json_is_string(content))
-        return false;
+    Str before, behind, rest = str_sub(whole_text(r), from, r->text.len);
+    size_t len = 0;
     make_mark(r, mark);
-    Json *copy = json_clone(messages);
-    json_put(json_at(copy, i), "content", json_new_text(mark));
-    bool ok = render(r, copy, NO_PROMPT, &r->prefix, &ignored) &&
-              span_between(r, mark, json_str(content), span);
-    json_free(copy);
-    if (!ok)
+    if (!render_mark(r, messages, i, i + 1, mark) ||
+        !cut_at_mark(buf_view(&r->prefix), mark, &before, &behind))
+        return (Closing){.to = from};
+    while (len < rest.len && len < behind.len && rest.data[len] == behind.data[len])
+        len++;
+    return (Closing){.to = from + len, .whole = len == behind.len};
+}
+
+/* The content and what closes it, up to the first end token (some templates close every turn but
+ * the last: then only blanks may come before it). Without one, all of the closing; when even that
+ * is rewritten, the content alone, unless a tool call would be torn. */
+static bool span_by_mark(Renderer *r, const Json *messages, size_t i, Span *span)
+{
+    if (!find_content(r, messages, i, span))
         return false;
+    Closing closing = find_closing(r, messages, i, span->to);
+    size_t last = token_behind(r, closing.to);
     for (size_t t = token_behind(r, span->to); t < r->ids.len; t++) {
         if (tokenizer_is_end(r->tokenizer, r->ids.ids[t])) {
             span->to = (size_t)r->ends.ids[t];
-            break;
+            return true;
         }
-        if (!is_blank(r, t))
+        if (t >= last && !is_blank(r, t))
             break;
     }
+    if (closing.whole)
+        span->to = closing.to;
+    return closing.whole || json_len(json_get(json_at(messages, i), "tool_calls")) == 0;
+}
+
+/* End of the turn that begins at `from` where rewriting hides it: the last end token before the
+ * content of the next message. */
+static bool end_before_next(Renderer *r, const Json *messages, size_t i, size_t from, size_t *to)
+{
+    Span next;
+    if (!find_content(r, messages, i + 1, &next) || next.from <= from)
+        return false;
+    for (size_t t = token_behind(r, next.from); t-- > 0 && (size_t)r->ends.ids[t] > from;) {
+        if (tokenizer_is_end(r->tokenizer, r->ids.ids[t])) {
+            *to = (size_t)r->ends.ids[t];
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The span between a generation prompt and the end of the turn. */
+static bool span_by_prompt(Renderer *r, const Json *messages, size_t i, Span *span)
+{
+    int64_t from = prefix_length(r, messages, i, WITH_PROMPT);
+    if (from < 0)
+        return false;
+    if (!r->has_prompt) { /* a template without one writes the turn's header itself */
+        r->has_prompt = prefix_length(r, messages, i, NO_PROMPT) != from;
+        if (!r->has_prompt)
+            return false;
+    }
+    bool is_last = i + 1 == json_len(messages);
+    int64_t to = is_last ? (int64_t)r->text.len : prefix_length(r, messages, i + 1, NO_PROMPT);
+    *span = (Span){(size_t)from, to > 0 ? (size_t)to : 0};
+    if (to <= from && (is_last || !end_before_next(r, messages, i, span->from, &span->to)))
+        return false;
+    *span = to_end_token(r, *span);
     return true;
 }
 

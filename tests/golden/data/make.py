@@ -53,6 +53,17 @@ TEMPLATES = {
     "closed": "{% for m in messages %}{% if m.role == 'assistant' %}<|assistant|>" + GEN
               + "{{ m.content }}<|end|>" + END + "{% else %}<|user|>{{ m.content }}<|end|>{% endif %}{% endfor %}"
               "{% if add_generation_prompt %}<|assistant|>{% else %}{{ '<|endoftext|>' }}{% endif %}",
+    # Closes every turn but the last.
+    "open": "{% for m in messages %}{% if m.role == 'assistant' %}<|assistant|>\n" + GEN
+            + "{{ m.content }}{% if not loop.last %}\n<|end|>{% endif %}" + END
+            + "{% else %}<|user|>\n{{ m.content }}\n<|end|>{% endif %}\n{% endfor %}"
+              "{% if add_generation_prompt %}<|assistant|>\nThoughts:\n{% endif %}",
+    # As "think", with tool calls behind the content.
+    "tools": "{% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.role == 'assistant' %}" + GEN
+             + "{% if loop.last %}<think>\n\n</think>\n\n{% endif %}{{ m.content }}"
+               "{% for c in m.tool_calls %}{{ '\n' if loop.first and m.content }}<call>{{ c | tojson }}</call>{% endfor %}"
+               "<|im_end|>" + END + "{% else %}{{ m.content }}<|im_end|>{% endif %}\n{% endfor %}"
+               "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}",
 }
 U, A, S = (lambda c: {"role": "user", "content": c}), (lambda c: {"role": "assistant", "content": c}), (
     lambda c: {"role": "system", "content": c})
@@ -67,6 +78,11 @@ CONVERSATIONS = [
     [U("say <|im_end|>"), A("I said <|im_end|> <|end|> </s> <end_of_turn> and more"), U("ok"), A("fine")],
     [U("left open"), A("first"), U("second")],
     [U("  spaces  "), A("  spaces  ")],
+]
+CALLS = {"tool_calls": [{"name": "f", "arguments": {"x": 1}}, {"name": "g", "arguments": {}}]}
+TOOL_CONVERSATIONS = [
+    [U("q"), A("") | CALLS, {"role": "tool", "content": "out"}, A("done")],
+    [U("q"), A("let me see") | CALLS, {"role": "tool", "content": "out"}, A("done"), U("r"), A("") | CALLS],
 ]
 # One row per format: the line of the file, and the messages or the plain text it stands for.
 FORMATS = [
@@ -123,12 +139,9 @@ def main():
     tokenizer = make_tokenizer()
     with open(HERE / "spans.jsonl", "w", encoding="utf-8") as out:
         for name, template in TEMPLATES.items():
-            for messages in CONVERSATIONS:
+            for messages in CONVERSATIONS + (TOOL_CONVERSATIONS if name == "tools" else []):
                 row = {"name": name, "template": template, "messages": messages}
-                try:
-                    row |= reference(tokenizer, template, messages)
-                except Exception as error:
-                    row["error"] = str(error)
+                row |= reference(tokenizer, template, messages)
                 out.write(json.dumps(row, ensure_ascii=False) + "\n")
     with open(HERE / "formats.jsonl", "w", encoding="utf-8") as out:
         for line, meaning in FORMATS:
