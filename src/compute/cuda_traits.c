@@ -14,6 +14,8 @@ static const size_t CUDA_CONTEXT_BYTES = (size_t)560 << 20;
 static const size_t LOSS_CHUNK_BYTES = (size_t)512 << 20;
 enum { LOSS_CHUNK_STEP = 128, LOSS_CHUNK_MAX = 8192, COLUMN_PIECES_TRAIT = 64 };
 enum { SUM_SQUARES_TRAIT = 512 };
+/* Keys a block of attention backward owns, and the number of blocks that keeps a card busy. */
+enum { ATTENTION_KEYS = 64, ATTENTION_BLOCKS_LEAST = 400 };
 
 static size_t take(size_t *total, int64_t elements, size_t element_bytes)
 {
@@ -58,6 +60,21 @@ LinearScratch cuda_linear_scratch(const LinearArgs *args, Pass pass)
     return s;
 }
 
+AttentionScratch cuda_attention_scratch(const AttentionArgs *args)
+{
+    const int64_t wide = (int64_t)args->n_heads * args->head_dim;
+    AttentionScratch s = {.splits = 1};
+    s.delta = take(&s.total, args->n_heads * args->q.rows, 4);
+    if (args->n_kv_heads * ceil_div(args->k.rows, ATTENTION_KEYS) >= ATTENTION_BLOCKS_LEAST)
+        return s;
+    s.splits = args->n_heads / args->n_kv_heads;
+    if (s.splits > 1) {
+        s.dk_parts = take(&s.total, args->k.rows * wide, 2);
+        s.dv_parts = take(&s.total, args->k.rows * wide, 2);
+    }
+    return s;
+}
+
 LossScratch cuda_loss_scratch(const CrossEntropyArgs *args)
 {
     LossScratch s = {.stride = round_up(args->w->rows, 64)};
@@ -83,9 +100,7 @@ static size_t scratch_bytes(const Backend *backend, const OpCall *call, Pass pas
             take(&total, COLUMN_PIECES_TRAIT * call->rmsnorm.x.cols, 4);
         return total;
     case OP_attention:
-        if (pass == PASS_BWD)
-            take(&total, call->attention.n_heads * call->attention.q.rows, 4);
-        return total;
+        return pass == PASS_BWD ? cuda_attention_scratch(&call->attention).total : 0;
     case OP_sum_squares:
         take(&total, SUM_SQUARES_TRAIT, sizeof(double));
         return total;

@@ -22,6 +22,14 @@ typedef struct LinearScratch {
 } LinearScratch;
 LinearScratch cuda_linear_scratch(const LinearArgs *args, Pass pass);
 
+typedef struct AttentionScratch { /* backward */
+    int splits;              /* see cuda_attention_bwd.cu */
+    size_t delta;            /* [H, T] f32 */
+    size_t dk_parts, dv_parts;
+    size_t total;
+} AttentionScratch;
+AttentionScratch cuda_attention_scratch(const AttentionArgs *args);
+
 typedef struct LossScratch {
     int64_t chunk;  /* rows a chunk */
     int64_t stride; /* of the logits, elements */

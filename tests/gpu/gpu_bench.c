@@ -1,6 +1,6 @@
 /* gpu_bench.c — how long each op takes at the shapes of real models, beside what it must do at
- * least: multiply-adds at the rate of a large plain product measured in the same run, or bytes (each
- * input read once, each output written once) at the speed of a device copy, also measured here.
+ * least: multiply-adds at the rate of a large plain product measured in the same run, or bytes
+ * (each input read once, each output written once) at the speed of a device copy, also measured.
  *
  * Device work is timed as many calls enqueued together over the time until the device is done; the
  * figure is the median of several such batches. Inputs are random.

@@ -1,5 +1,5 @@
-/* gpu_model.c — whole steps of the tiny golden models on the CUDA backend against the CPU backend in
- * f32: loss, every adapter gradient (cosine), the adapter after ten AdamW steps; and on the card
+/* gpu_model.c — whole steps of the tiny golden models on the CUDA backend against the CPU backend
+ * in f32: loss, every adapter gradient (cosine), the adapter after ten AdamW steps; and on the card
  * alone: two runs give equal bits, recomputed segments give the bits of kept ones, and the slabs
  * that the plan asked for are filled exactly.
  *

@@ -36,7 +36,8 @@ const OpCase op_cases[] = {
     {.name = "rmsnorm 8192", .op = OP_rmsnorm, .T = 9, .C = 8192, .variant = 1,
      .flags = WITH_DELTA | WANT_DX | WANT_DW},
     {.name = "rmsnorm 16384", .op = OP_rmsnorm, .T = 3, .C = 16384, .flags = WANT_DX},
-    {.name = "rmsnorm one row", .op = OP_rmsnorm, .T = 1, .C = 576, .flags = FORWARD_ONLY | NO_RSTD},
+    {.name = "rmsnorm one row", .op = OP_rmsnorm, .T = 1, .C = 576,
+     .flags = FORWARD_ONLY | NO_RSTD},
     {.name = "rmsnorm only dw", .op = OP_rmsnorm, .T = 256, .C = 40, .flags = WANT_DW},
 
     {.name = "linear plain", .op = OP_linear, .T = 64, .C = 96, .N = 64, .parts = 1,
@@ -125,6 +126,9 @@ const OpCase op_cases[] = {
      .dtype = DTYPE_BF16, .variant = 330, .flags = WANT_DX | STRIDED},
     {.name = "loss f32 head", .op = OP_cross_entropy, .T = 100, .C = 64, .N = 512,
      .dtype = DTYPE_F32, .variant = 99, .flags = WANT_DX},
+
+    {.name = "loss wide", .op = OP_cross_entropy, .T = 12, .C = 16, .N = 131072,
+     .dtype = DTYPE_BF16, .variant = 9, .flags = WANT_DX},
 
     {.name = "copy rows", .op = OP_copy_rows, .T = 6, .C = 192, .N = 20,
      .flags = FORWARD_ONLY | STRIDED},

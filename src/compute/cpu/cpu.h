@@ -58,16 +58,24 @@ static inline const uint8_t *weight_row(const Weight *w, int64_t row)
     return (const uint8_t *)w->data + (size_t)row * dtype_row_bytes(w->dtype, w->cols);
 }
 
-/* A frozen matrix as f32, some rows at a time: F32 weights are read where they lie, others go
- * through a panel in scratch. */
+/* A frozen matrix as f32, some rows at a time. What a product can read where it lies is read there;
+ * the rest goes through a panel in scratch. The matrix library is a third slower at x W (not at
+ * x W^T) when the rows of W are a multiple of 1 KiB apart, so a panel's never are. */
+typedef enum PanelUse { PANEL_ROWS_ARE_OUTPUTS, PANEL_ROWS_ARE_INPUTS } PanelUse; /* x W^T, x W */
 typedef struct Panel {
-    const float *rows; /* row stride = cols of the weight */
+    const float *rows;
+    int64_t stride;
     int64_t begin, end;
 } Panel;
-/* Rows of a panel, at most `budget_floats` in all but at least one piece; 0 = no panel needed. */
-int64_t panel_rows(const Weight *w, int64_t budget_floats);
-/* Dequantises rows begin.. into `memory` (panel_rows(w) rows) with all threads. */
-Panel panel_load(const Backend *backend, const Weight *w, int64_t begin, int64_t rows,
+typedef struct PanelPlan {
+    int64_t rows;   /* at a time */
+    int64_t stride;
+    int64_t floats; /* of memory that panel_load needs; 0 = none */
+} PanelPlan;
+/* Panels of at most `budget` floats, but at least one piece. */
+PanelPlan panel_plan(const Weight *w, PanelUse use, int64_t budget);
+/* Rows begin .. begin + plan->rows (or the last), dequantised into `memory` by all threads. */
+Panel panel_load(const Backend *backend, const Weight *w, const PanelPlan *plan, int64_t begin,
                  float *memory);
 
 /* n split in even pieces of at most `most`, each a multiple of 16 but the last. */

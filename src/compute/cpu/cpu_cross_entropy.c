@@ -15,12 +15,18 @@ typedef struct Layout {
     size_t bytes;
 } Layout;
 
+/* One layout of the head for both directions. */
+static PanelPlan head_plan(const Backend *backend, const CrossEntropyArgs *a)
+{
+    const PanelUse use = tensor_is_empty(&a->dx) ? PANEL_ROWS_ARE_OUTPUTS : PANEL_ROWS_ARE_INPUTS;
+    return panel_plan(a->w, use, cpu_state(backend)->head_floats);
+}
+
 static Layout layout(const Backend *backend, const CrossEntropyArgs *a)
 {
     Layout l = {0};
     const int64_t chunk = min_i64(PIECE_ROWS, a->nll.rows);
-    const int64_t panel = panel_rows(a->w, cpu_state(backend)->head_floats);
-    l.panel = layout_take(&l.bytes, panel * a->w->cols, sizeof(float));
+    l.panel = layout_take(&l.bytes, head_plan(backend, a).floats, sizeof(float));
     l.rows = layout_take(&l.bytes, chunk * a->x.cols, sizeof(float));
     l.logits = layout_take(&l.bytes, chunk * a->w->rows, sizeof(float));
     return l;
@@ -37,6 +43,7 @@ typedef struct Chunk {
     int64_t begin, n;  /* entries of args->rows */
     float *x;          /* [n, C] gathered, then their gradient */
     float *logits;     /* [n, V], then their gradient */
+    PanelPlan plan;
     float *memory;     /* of the panel */
     Panel panel;       /* what `memory` holds; end 0 = nothing yet */
 } Chunk;
@@ -55,12 +62,8 @@ static void gather(const CpuState *cpu, const Chunk *c)
 /* The panel that begins at row v of the head; a head that fits whole is dequantised once. */
 static Panel head_panel(Backend *backend, Chunk *c, int64_t v)
 {
-    const Weight *w = c->args->w;
-    if (c->panel.end == 0 || c->panel.begin != v) {
-        const int64_t step = panel_rows(w, cpu_state(backend)->head_floats);
-        c->panel = panel_load(backend, w, v, step == 0 ? w->rows : min_i64(step, w->rows - v),
-                              c->memory);
-    }
+    if (c->panel.end == 0 || c->panel.begin != v)
+        c->panel = panel_load(backend, c->args->w, &c->plan, v, c->memory);
     return c->panel;
 }
 
@@ -74,7 +77,8 @@ static void make_logits(Backend *backend, Chunk *c)
         for (int64_t col = panel.begin; col < panel.end; col += PIECE_COLS)
             gemm_nt(&(Gemm){.m = c->n, .n = min_i64(PIECE_COLS, panel.end - col), .k = C,
                             .alpha = 1, .a = c->x, .lda = C,
-                            .b = panel.rows + (col - panel.begin) * C, .ldb = C,
+                            .b = panel.rows + (col - panel.begin) * panel.stride,
+                            .ldb = panel.stride,
                             .c = c->logits + col, .ldc = V});
         v = panel.end;
     }
@@ -124,7 +128,7 @@ static void make_dx(Backend *backend, Chunk *c)
     const int64_t V = a->w->rows, C = a->w->cols;
     const int64_t width = even_piece(C, PIECE_COLS), across = ceil_div(C, width);
     /* Panels come last to first where several are needed: the last one is still there. */
-    const int64_t fit = panel_rows(a->w, cpu->head_floats), step = fit == 0 ? V : fit;
+    const int64_t step = c->plan.rows;
     for (int64_t v = (V - 1) / step * step; v >= 0; v -= step) {
         const Panel panel = head_panel(backend, c, v);
         const float beta = panel.end == V ? 0 : 1;
@@ -134,7 +138,7 @@ static void make_dx(Backend *backend, Chunk *c)
             gemm_nn(&(Gemm){.m = min_i64(ROWS, c->n - row), .n = min_i64(width, C - col),
                             .k = panel.end - panel.begin, .alpha = 1, .beta = beta,
                             .a = c->logits + row * V + panel.begin, .lda = V,
-                            .b = panel.rows + col, .ldb = C,
+                            .b = panel.rows + col, .ldb = panel.stride,
                             .c = c->x + row * C + col, .ldc = C});
         }
     }
@@ -156,7 +160,7 @@ void cpu_cross_entropy_fwd(Backend *backend, const OpCall *call)
     for (int64_t i = n; i < a->nll.rows; i++)
         *tensor_row(&a->nll, i) = 0.0f;
     Chunk c = {.args = a, .x = layout_f32(call, l.rows), .logits = layout_f32(call, l.logits),
-               .memory = layout_f32(call, l.panel)};
+               .plan = head_plan(backend, a), .memory = layout_f32(call, l.panel)};
     for (c.begin = 0; c.begin < n; c.begin += PIECE_ROWS) {
         c.n = min_i64(PIECE_ROWS, n - c.begin);
         gather(cpu, &c);

@@ -48,10 +48,10 @@ static Layout layout(const Backend *backend, const LinearArgs *a, Pass pass)
 {
     Layout l = {0};
     const int64_t budget = cpu_state(backend)->panel_floats;
+    const PanelUse use = pass == PASS_FWD ? PANEL_ROWS_ARE_OUTPUTS : PANEL_ROWS_ARE_INPUTS;
     int64_t floats = 0;
     for (int i = 0; i < a->n_parts && wants_panel(a, pass); i++)
-        floats = max_i64(floats,
-                         panel_rows(a->part[i].w, budget) * a->part[i].w->cols);
+        floats = max_i64(floats, panel_plan(a->part[i].w, use, budget).floats);
     l.panel = layout_take(&l.bytes, floats, sizeof(float));
     if (pass == PASS_BWD && wants_dh(a))
         l.dh = layout_take(&l.bytes, a->x.rows * total_rank(a), sizeof(float));
@@ -112,10 +112,9 @@ static void part_fwd(Backend *backend, const LinearArgs *a, const LinearPart *p,
 {
     const CpuState *cpu = cpu_state(backend);
     const int64_t T = a->x.rows, out = p->w->rows;
-    int64_t step = panel_rows(p->w, cpu->panel_floats);
-    step = step == 0 ? out : step;
-    for (int64_t begin = 0; begin < out; begin += step) {
-        const Panel panel = panel_load(backend, p->w, begin, min_i64(step, out - begin), memory);
+    const PanelPlan plan = panel_plan(p->w, PANEL_ROWS_ARE_OUTPUTS, cpu->panel_floats);
+    for (int64_t begin = 0; begin < out; begin += plan.rows) {
+        const Panel panel = panel_load(backend, p->w, &plan, begin, memory);
         const int64_t width = even_piece(panel.end - panel.begin, PIECE_COLS);
         const int64_t across = ceil_div(panel.end - panel.begin, width);
 #pragma omp parallel for schedule(dynamic, 1) num_threads(cpu->threads)
@@ -125,7 +124,7 @@ static void part_fwd(Backend *backend, const LinearArgs *a, const LinearPart *p,
                               min_i64(width, panel.end - col)};
             gemm_nt(&(Gemm){.m = at.rows, .n = at.cols, .k = a->x.cols, .alpha = 1,
                             .a = tensor_row(&a->x, row), .lda = a->x.stride,
-                            .b = panel.rows + (col - begin) * p->w->cols, .ldb = p->w->cols,
+                            .b = panel.rows + (col - begin) * panel.stride, .ldb = panel.stride,
                             .c = tensor_row(&p->y, row) + col, .ldc = p->y.stride});
             add_lowrank_and_bias(cpu->kernels, a, p, column, at);
         }
@@ -250,7 +249,7 @@ static void dx_panel(const CpuState *cpu, const LinearArgs *a, const LinearPart 
         gemm_nn(&(Gemm){.m = min_i64(PIECE_ROWS, T - row), .n = min_i64(width, in - col),
                         .k = panel.end - panel.begin, .alpha = 1, .beta = beta,
                         .a = tensor_row(&p->dy, row) + panel.begin, .lda = p->dy.stride,
-                        .b = panel.rows + col, .ldb = in,
+                        .b = panel.rows + col, .ldb = panel.stride,
                         .c = tensor_row(&a->dx, row) + col, .ldc = a->dx.stride});
     }
 }
@@ -280,11 +279,9 @@ static void make_dx(Backend *backend, const LinearArgs *a, const float *dh, floa
     float beta = 0;
     for (int i = 0; i < a->n_parts; i++) {
         const LinearPart *p = &a->part[i];
-        int64_t step = panel_rows(p->w, cpu->panel_floats);
-        step = step == 0 ? p->w->rows : step;
-        for (int64_t begin = 0; begin < p->w->rows; begin += step) {
-            const int64_t rows = min_i64(step, p->w->rows - begin);
-            dx_panel(cpu, a, p, panel_load(backend, p->w, begin, rows, memory), beta);
+        const PanelPlan plan = panel_plan(p->w, PANEL_ROWS_ARE_INPUTS, cpu->panel_floats);
+        for (int64_t begin = 0; begin < p->w->rows; begin += plan.rows) {
+            dx_panel(cpu, a, p, panel_load(backend, p->w, &plan, begin, memory), beta);
             beta = 1;
         }
     }

@@ -7,27 +7,33 @@
 
 /* ==== Panels ==== */
 
-int64_t panel_rows(const Weight *w, int64_t budget_floats)
+PanelPlan panel_plan(const Weight *w, PanelUse use, int64_t budget)
 {
-    if (w->dtype == DTYPE_F32)
-        return 0;
-    const int64_t fit = budget_floats / w->cols / PIECE_COLS * PIECE_COLS;
-    return min_i64(w->rows, max_i64(fit, PIECE_COLS));
+    enum { BAD_MULTIPLE = 256, PAD = 16 };
+    const bool bad = w->cols % BAD_MULTIPLE == 0;
+    if (w->dtype == DTYPE_F32 && (use == PANEL_ROWS_ARE_OUTPUTS || !bad))
+        return (PanelPlan){w->rows, w->cols, 0};
+    const int64_t stride = w->cols + (bad ? PAD : 0);
+    const int64_t fit = max_i64(budget / stride / PIECE_COLS, 1) * PIECE_COLS;
+    const int64_t rows = min_i64(w->rows, fit);
+    return (PanelPlan){rows, stride, rows * stride};
 }
 
-Panel panel_load(const Backend *backend, const Weight *w, int64_t begin, int64_t rows,
+Panel panel_load(const Backend *backend, const Weight *w, const PanelPlan *plan, int64_t begin,
                  float *memory)
 {
     const CpuState *cpu = cpu_state(backend);
-    assert(begin >= 0 && begin + rows <= w->rows);
-    if (w->dtype == DTYPE_F32)
-        return (Panel){(const float *)w->data + begin * w->cols, begin, begin + rows};
+    const int64_t rows = min_i64(plan->rows, w->rows - begin);
+    const Panel panel = {memory, plan->stride, begin, begin + rows};
+    assert(begin >= 0 && rows > 0);
+    if (plan->floats == 0)
+        return (Panel){(const float *)w->data + begin * w->cols, w->cols, begin, begin + rows};
 #pragma omp parallel for schedule(dynamic, 1) num_threads(cpu->threads)
     for (int64_t r = 0; r < rows; r += ROW_BATCH)
         for (int64_t i = r; i < min_i64(r + ROW_BATCH, rows); i++)
-            cpu->kernels->dequant(w->dtype, weight_row(w, begin + i), memory + i * w->cols,
+            cpu->kernels->dequant(w->dtype, weight_row(w, begin + i), memory + i * plan->stride,
                                   w->cols);
-    return (Panel){memory, begin, begin + rows};
+    return panel;
 }
 
 int64_t even_piece(int64_t n, int64_t most)

@@ -3,7 +3,8 @@
  *
  *   keys     a block owns a tile of keys of one key head, walks the queries of all heads that read
  *            it, and keeps dK and dV in registers. Scores are made transposed (keys as rows), so
- *            that P^T and dS^T are operands of the next products as they lie in registers.
+ *            that P^T and dS^T are operands of the next products as they lie in registers. Where
+ *            that makes too few blocks, each takes one query head and a last kernel adds up.
  *   queries  a block owns a tile of queries and walks the keys for dQ.
  *
  * Scores are computed in both: 7 products instead of the 5 of FlashAttention-2 (Dao 2023), which
@@ -48,7 +49,8 @@ static __global__ void __launch_bounds__(WARPS * 32, BLOCKS) attention_bwd_keys(
     const uint32_t q_at = v_at + BK * STRIDE * 2, dy_at = q_at + 2 * BQ * STRIDE * 2;
     const uint32_t lse_at = dy_at + 2 * BQ * STRIDE * 2; /* lse [2][BQ], delta [2][BQ] */
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-    const int kv_head = blockIdx.x, group = a.n_heads / a.n_kv_heads;
+    const int n_heads = a.n_heads / a.n_kv_heads / a.splits; /* that this block walks */
+    const int kv_head = blockIdx.x / a.splits, first_head = blockIdx.x * n_heads;
     const int s0 = (int)blockIdx.y * BK; /* early keys have most queries: first */
 
     int seen_to = 0, seen_by_all = a.n_queries; /* last query + 1 of any key, of every key */
@@ -60,14 +62,14 @@ static __global__ void __launch_bounds__(WARPS * 32, BLOCKS) attention_bwd_keys(
     seen_to = min(__reduce_max_sync(0xffffffffu, seen_to), a.n_queries);
     seen_by_all = __reduce_min_sync(0xffffffffu, seen_by_all);
     const int n_tiles = seen_to > s0 ? (seen_to - s0 + BQ - 1) / BQ : 0;
-    const int n_steps = n_tiles * group;
+    const int n_steps = n_tiles * n_heads;
 
     tile_load<D, BK, THREADS>(k_at, (const bf16 *)a.k + (int64_t)kv_head * D, a.k_stride, s0,
                               a.n_keys);
     tile_load<D, BK, THREADS>(v_at, (const bf16 *)a.v + (int64_t)kv_head * D, a.v_stride, s0,
                               a.n_keys);
     auto queries_load = [&](int step) {
-        const int head = kv_head * group + step / n_tiles, t0 = s0 + step % n_tiles * BQ;
+        const int head = first_head + step / n_tiles, t0 = s0 + step % n_tiles * BQ;
         const uint32_t at = (uint32_t)(step % 2 * BQ);
         tile_load<D, BQ, THREADS>(q_at + at * STRIDE * 2, (const bf16 *)a.q + (int64_t)head * D,
                                   a.q_stride, t0, seen_to);
@@ -145,12 +147,33 @@ static __global__ void __launch_bounds__(WARPS * 32, BLOCKS) attention_bwd_keys(
     __syncthreads();
     const float k_scale[1][2] = {{a.scale, a.scale}}, v_scale[1][2] = {{1.0f, 1.0f}};
     const int row = s0 + warp * 16;
+    const int64_t column = (int64_t)blockIdx.x * D; /* of the whole or of the parts */
     if (a.dk != NULL)
-        tile_store<D, 1>(dk, k_scale, k_tile, warp * 16, (bf16 *)a.dk + (int64_t)kv_head * D,
-                         a.dk_stride, row, a.n_keys);
+        tile_store<D, 1>(dk, k_scale, k_tile, warp * 16, (bf16 *)a.dk + column, a.dk_stride, row,
+                         a.n_keys);
     if (a.dv != NULL)
-        tile_store<D, 1>(dv, v_scale, v_tile, warp * 16, (bf16 *)a.dv + (int64_t)kv_head * D,
-                         a.dv_stride, row, a.n_keys);
+        tile_store<D, 1>(dv, v_scale, v_tile, warp * 16, (bf16 *)a.dv + column, a.dv_stride, row,
+                         a.n_keys);
+}
+
+/* out[s][g] = sum over splits of parts[s][g][split], in order; n = elements of a row of out. */
+static __global__ void attention_join(const bf16 *parts, bf16 *out, int64_t out_stride, int n,
+                                      int head_dim, int splits)
+{
+    const int64_t s = blockIdx.y;
+    const int c = (blockIdx.x * blockDim.x + threadIdx.x) * VEC;
+    if (c >= n)
+        return;
+    const bf16 *from = parts + (s * n + c / head_dim * head_dim) * splits + c % head_dim;
+    float sum[VEC] = {};
+    for (int i = 0; i < splits; i++) {
+        float x[VEC];
+        load8<0>(from, (int64_t)i * head_dim, x);
+#pragma unroll
+        for (int j = 0; j < VEC; j++)
+            sum[j] += x[j];
+    }
+    store8<0>(out, s * out_stride + c, sum);
 }
 
 /* A warp owns 16 * MT queries; BN: keys a tile. */
@@ -249,10 +272,26 @@ template <int D, int BQ, int WARPS, int BLOCKS>
 static void launch_keys(cudaStream_t stream, const AttentionKernel *args)
 {
     enum { BK = WARPS * 16, BYTES = (2 * BK + 4 * BQ) * (D + TILE_PAD) * 2 + 4 * BQ * 4 };
-    const dim3 grid((unsigned)args->n_kv_heads, blocks_for(args->n_keys, BK));
+    const dim3 grid((unsigned)(args->n_kv_heads * args->splits), blocks_for(args->n_keys, BK));
     cudaFuncSetAttribute(attention_bwd_keys<D, BQ, WARPS, BLOCKS>,
                          cudaFuncAttributeMaxDynamicSharedMemorySize, BYTES);
-    attention_bwd_keys<D, BQ, WARPS, BLOCKS><<<grid, WARPS * 32, BYTES, stream>>>(*args);
+    if (args->splits == 1) {
+        attention_bwd_keys<D, BQ, WARPS, BLOCKS><<<grid, WARPS * 32, BYTES, stream>>>(*args);
+        return;
+    }
+    AttentionKernel parts = *args;
+    parts.dk = args->dk != NULL ? args->dk_parts : NULL;
+    parts.dv = args->dv != NULL ? args->dv_parts : NULL;
+    parts.dk_stride = parts.dv_stride = (int64_t)args->n_kv_heads * args->splits * D;
+    attention_bwd_keys<D, BQ, WARPS, BLOCKS><<<grid, WARPS * 32, BYTES, stream>>>(parts);
+    const int n = args->n_kv_heads * D;
+    const dim3 join_grid(blocks_for(n, 64 * VEC), (unsigned)args->n_keys);
+    if (args->dk != NULL)
+        attention_join<<<join_grid, 64, 0, stream>>>((const bf16 *)parts.dk, (bf16 *)args->dk,
+                                                     args->dk_stride, n, D, args->splits);
+    if (args->dv != NULL)
+        attention_join<<<join_grid, 64, 0, stream>>>((const bf16 *)parts.dv, (bf16 *)args->dv,
+                                                     args->dv_stride, n, D, args->splits);
 }
 
 template <int D, int MT, int BN, int WARPS>

@@ -91,13 +91,16 @@ typedef struct AttentionKernel {
     float *lse;   /* [heads, n_queries], rows lse_stride apart */
     int64_t lse_stride;
     float *delta; /* [heads, n_queries]: sum over d of y * dy */
+    /* Where splits > 1: dK and dV of each split, [n_keys, n_kv_heads * splits * head_dim] bf16. */
+    void *dk_parts, *dv_parts;
+    int splits; /* blocks that share the query heads of one key head; divides their number */
     const int32_t *kv_begin, *kv_end, *q_end;
     int n_queries, n_keys, n_heads, n_kv_heads;
     float scale;
 } AttentionKernel;
 int kernel_attention_supports(int head_dim);
 void kernel_attention_fwd(cudaStream_t stream, int head_dim, const AttentionKernel *args);
-/* Needs delta as memory; fills it. */
+/* Needs delta and the parts as memory; fills them. */
 void kernel_attention_bwd(cudaStream_t stream, int head_dim, const AttentionKernel *args);
 
 /* Loss over one chunk of logits. The step's count of loss rows is read on the device. */

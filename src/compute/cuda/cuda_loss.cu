@@ -7,7 +7,9 @@
  */
 #include "compute/cuda/cuda_device.cuh"
 
-enum { LOSS_THREADS = 512 };
+/* One block a multiprocessor: the part of the row that does not fit into shared memory is then
+ * still in L2 when the second pass comes. */
+enum { LOSS_THREADS = 1024, LOSS_CACHE_BYTES = 200 << 10, LOSS_UNROLL = 4 };
 
 /* A running maximum and the sum of exp(x - maximum). */
 static __device__ __forceinline__ float2 softmax_join(float2 a, float2 b)
@@ -29,14 +31,19 @@ static __device__ __forceinline__ float2 warp_softmax(float2 s)
     return s;
 }
 
-static __device__ float2 row_softmax(const bf16 *logits, int64_t vocab)
+/* Keeps the first LOSS_CACHE_BYTES of the row in `cache`. */
+static __device__ float2 row_softmax(const bf16 *logits, int64_t vocab, uint4 *cache)
 {
     __shared__ float2 partial[LOSS_THREADS / 32];
     float2 s = make_float2(-INFINITY, 0.0f);
     const int64_t vectors = vocab / VEC;
+#pragma unroll LOSS_UNROLL
     for (int64_t i = threadIdx.x; i < vectors; i += LOSS_THREADS) {
+        const uint4 packed = ((const uint4 *)logits)[i];
+        if (i < LOSS_CACHE_BYTES / 16)
+            cache[i] = packed;
         float x[VEC];
-        load8<0>(logits, i * VEC, x);
+        unpack8(packed, x);
         float m = x[0];
 #pragma unroll
         for (int j = 1; j < VEC; j++)
@@ -72,7 +79,8 @@ static __global__ void __launch_bounds__(LOSS_THREADS) loss_rows(LossKernel a)
                 *(uint4 *)(logits + c) = make_uint4(0, 0, 0, 0);
         return;
     }
-    const float2 s = row_softmax(logits, a.vocab);
+    extern __shared__ uint4 cache[];
+    const float2 s = row_softmax(logits, a.vocab, cache);
     const int64_t target = a.targets[row];
     const float at_target = __bfloat162float(logits[target]);
     const float lse = s.x + __logf(s.y);
@@ -83,9 +91,10 @@ static __global__ void __launch_bounds__(LOSS_THREADS) loss_rows(LossKernel a)
     __syncthreads(); /* everybody has read the target's logit */
     const float inv = *a.inv_loss_tokens;
     const int64_t vectors = a.vocab / VEC;
+#pragma unroll LOSS_UNROLL
     for (int64_t i = threadIdx.x; i < vectors; i += LOSS_THREADS) {
         float x[VEC];
-        load8<0>(logits, i * VEC, x);
+        unpack8(i < LOSS_CACHE_BYTES / 16 ? cache[i] : ((const uint4 *)logits)[i], x);
 #pragma unroll
         for (int j = 0; j < VEC; j++) {
             const float onehot = i * VEC + j == target ? 1.0f : 0.0f;
@@ -101,7 +110,8 @@ static __global__ void __launch_bounds__(LOSS_THREADS) loss_rows(LossKernel a)
 
 extern "C" void kernel_loss(cudaStream_t stream, const LossKernel *args)
 {
-    loss_rows<<<(unsigned)args->n_rows, LOSS_THREADS, 0, stream>>>(*args);
+    cudaFuncSetAttribute(loss_rows, cudaFuncAttributeMaxDynamicSharedMemorySize, LOSS_CACHE_BYTES);
+    loss_rows<<<(unsigned)args->n_rows, LOSS_THREADS, LOSS_CACHE_BYTES, stream>>>(*args);
 }
 
 static __global__ void gather_rows(const bf16 *src, int64_t src_stride, bf16 *dst,

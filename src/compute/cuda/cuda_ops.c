@@ -157,7 +157,12 @@ static void attention_bwd(Backend *backend, const OpCall *call)
     AttentionKernel kernel = attention_kernel(args);
     must(kernel.lse != NULL && args->q_end != NULL && args->k.rows == args->q.rows);
     kernel.q_end = args->q_end;
-    kernel.delta = call->scratch;
+    const AttentionScratch scratch = cuda_attention_scratch(args);
+    uint8_t *memory = call->scratch;
+    kernel.delta = (float *)(void *)(memory + scratch.delta);
+    kernel.dk_parts = memory + scratch.dk_parts;
+    kernel.dv_parts = memory + scratch.dv_parts;
+    kernel.splits = scratch.splits;
     kernel.dy = activation(&args->dy);
     kernel.dq = activation(&args->dq);
     kernel.dk = activation(&args->dk);

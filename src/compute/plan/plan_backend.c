@@ -1,5 +1,5 @@
-/* plan_backend.c — the backend on which a program runs to learn what memory it will need: ops do nothing and
- * arenas count.
+/* plan_backend.c — the backend on which a program runs to learn what memory it will need: ops do
+ * nothing and arenas count.
  *
  * It asks the backend that it stands for about traits, scratch and weight sizes, so that every push
  * on every slab has the same size in the same order as in the real run; the peaks are then equal
