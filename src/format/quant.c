@@ -147,14 +147,14 @@ static void encode_bf16(const float *src, uint8_t *dst, int64_t cols)
 }
 
 /* Half away from zero. Not trunc(x + 0.5): that sum rounds 0.49999997 up to 1. What no quotient
- * of a sound block can be (infinite, NaN) gives 0. */
+ * of a sound block can be (infinite, NaN, 127.5 and more) gives 0. */
 static int8_t round_half_away(float x)
 {
-    const float bounded = x >= -127.5f && x <= 127.5f ? x : 0.0f;
+    const uint32_t sound = (qb_bits(x) & 0x7fffffffu) < qb_bits(127.5f);
+    const float bounded = qb_float(qb_select((int)sound, qb_bits(x), 0));
     const int32_t whole = (int32_t)bounded;
     const float rest = bounded - (float)whole; /* exact */
-    const int32_t rounded = whole + (rest >= 0.5f) - (rest <= -0.5f);
-    return (int8_t)(rounded > 127 ? 127 : rounded);
+    return (int8_t)(whole + (rest >= 0.5f) - (rest <= -0.5f)); /* within -127..127 */
 }
 
 /* The largest magnitude is taken over the bits, whose order is that of the values, with NaN above

@@ -106,7 +106,7 @@ static bool read_tensor(Reader *r, const char *name, const Json *entry, StTensor
     if (type_name == NULL)
         return fail(r, "tensor '%s' has no dtype", shown.text);
     tensor->type_name = arena_strdup(r->out, type_name);
-    size_t elements;
+    size_t elements = 0;
     if (!read_shape(r, json_get(entry, "shape"), tensor, &elements))
         return false;
     const Json *offsets = json_get(entry, "data_offsets");

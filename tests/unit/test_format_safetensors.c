@@ -146,7 +146,8 @@ static void expect(const char *header, size_t data_bytes, const char *message)
 }
 
 #define T(name, dtype, shape, from, to) \
-    "\"" name "\":{\"dtype\":\"" dtype "\",\"shape\":[" shape "],\"data_offsets\":[" from "," to "]}"
+    "\"" name "\":{\"dtype\":\"" dtype "\",\"shape\":[" shape "]," \
+    "\"data_offsets\":[" from "," to "]}"
 
 static void test_bad_headers(void **state)
 {
