@@ -293,6 +293,7 @@ bool dataset_parse(Dataset *dataset, Str bytes, const char *name, const Tokenize
     bool ok =
         renderer_open(&b.renderer, tokenizer, chat_template, options->train_on_prompts, err) &&
         find_rows(bytes, name, &rows, err);
+    b.renderer.max_tokens = options->max_seq_length;
     if (ok) {
         sample_rows(&rows, options);
         ok = build(&b, &rows, out, err);

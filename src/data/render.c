@@ -278,6 +278,8 @@ static bool mark_assistant(Renderer *r, const Json *messages, RowFault *fault)
         Span span;
         if (role == NULL || strcmp(role, "assistant") != 0)
             continue;
+        if (r->max_tokens > 0 && token_behind(r, after) >= (size_t)r->max_tokens)
+            break; /* each turn costs renderings: none for what will be cut off */
         bool found = (span_by_prompt(r, messages, i, &span) && span.from >= after) ||
                      (span_by_mark(r, messages, i, &span) && span.from >= after);
         if (!found)

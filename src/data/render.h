@@ -14,6 +14,7 @@ typedef struct Renderer {
     Json *extra;                   /* its other variables: pad_token, the row's tools */
     bool has_prompt;               /* a generation prompt was seen to make a difference */
     bool train_on_prompts;
+    int32_t max_tokens; /* marks behind so many tokens are not looked for; 0 = all are */
     /* Reused from row to row. */
     Buf text, prefix;
     TokenList ids, ends;
