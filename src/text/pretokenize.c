@@ -34,7 +34,10 @@ static const PreRow rows[] = {
     {"gpt-4o", {O200K}, false, false, false, true},
     {"smollm", {"\\p{N}", GPT2}, false, false, false, true},
     {"starcoder", {"\\p{N}", GPT2}, false, false, false, false},
+    {"command-r", {"\\p{N}", GPT2}, false, false, false, false},
+    {"refact", {"\\p{N}", GPT2}, false, false, false, false},
     {"gpt-2", {GPT2}, false, false, false, true},
+    {"mpt", {GPT2}, false, false, false, false},
     {"default", {PUNCTUATION, GPT2, "\\p{N}+", "[0-9][0-9][0-9]"}, false, false, false, false},
 };
 
