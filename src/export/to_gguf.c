@@ -154,6 +154,8 @@ bool gguf_export_merged(const Model *model, const Adapter *adapter, const float 
                         const Tokenizer *tokenizer, const ExportOptions *options, const char *path,
                         Arena *scratch, Err *err)
 {
+    if (model->file.format == MODEL_FOLDER && !tokenizer_can_write_gguf(tokenizer, err))
+        return false;
     GgufWriter *writer = gguf_writer_open(path, err);
     if (writer == NULL)
         return false;
