@@ -1,0 +1,95 @@
+"""smollm2_loss.py: mean loss on a fixed text by four programs. See smollm2_loss.sh.
+
+Usage: smollm2_loss.py LIBRARY MODEL.gguf RUN_FOLDER LLAMA_PERPLEXITY WORK_FOLDER
+The text is this script's own first kilobytes of documents, ASCII only. Bounds: 1e-4 between ours and
+transformers (both f32 on the same dequantised weights), 0.5 % on llama.cpp's perplexity (its
+products quantise the activations).
+"""
+import ctypes
+import math
+import os
+import re
+import subprocess
+import sys
+
+WINDOW = 512
+
+
+def our_loss(library, model, path):
+    lib = ctypes.CDLL(library)
+    lib.bp_open.restype = ctypes.c_void_p
+    lib.bp_open.argtypes = [ctypes.c_char_p, ctypes.c_void_p]
+    lib.bp_evaluate.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.POINTER(ctypes.c_double)]
+    lib.bp_evaluate.restype = ctypes.c_bool
+    lib.bp_close.argtypes = [ctypes.c_void_p]
+    handle = lib.bp_open(model.encode(), None)
+    loss = ctypes.c_double()
+    ok = lib.bp_evaluate(handle, path.encode(), ctypes.byref(loss))
+    code = lib.bp_close(handle)
+    if not ok or code != 0:
+        sys.exit("bp_evaluate failed with %d" % code)
+    return loss.value
+
+
+def write(work, name, text):
+    path = os.path.join(work, name)
+    with open(path, "w") as out:
+        out.write(text)
+    return path
+
+
+def main():
+    library, gguf, run, perplexity, work = sys.argv[1:]
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder, name = os.path.split(os.path.abspath(gguf))
+    tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=name)
+    model = AutoModelForCausalLM.from_pretrained(folder, gguf_file=name, dtype=torch.float32)
+    root = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
+    text = "".join(open(os.path.join(root, f), encoding="utf-8").read()
+                   for f in ("ARCHITECTURE.md", "README.md"))
+    text = text.encode("ascii", "ignore").decode()
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    whole, half = tokenizer.decode(ids[:WINDOW]), tokenizer.decode(ids[:WINDOW // 2 + 1])
+    assert tokenizer(whole, add_special_tokens=False)["input_ids"] == ids[:WINDOW]
+    assert tokenizer(half, add_special_tokens=False)["input_ids"] == ids[:WINDOW // 2 + 1]
+
+    def their_loss(net, n):
+        tokens = torch.tensor([ids[:n]])
+        with torch.no_grad():
+            return net(tokens, labels=tokens).loss.item()
+
+    paths = {WINDOW: write(work, "whole.txt", whole), WINDOW // 2 + 1: write(work, "half.txt", half)}
+    failed = False
+
+    def compare(what, ours, theirs, bound):
+        nonlocal failed
+        error = abs(ours - theirs) / abs(theirs)
+        verdict = "ok" if error <= bound else "FAIL"
+        failed |= error > bound
+        print("%-44s ours %.6f theirs %.6f relative %.1e (<= %.0e) %s"
+              % (what, ours, theirs, error, bound, verdict))
+
+    ours = {n: our_loss(library, gguf, path) for n, path in paths.items()}
+    for n in paths:
+        compare("base, %d tokens, transformers" % n, ours[n], their_loss(model, n), 1e-4)
+    # llama-perplexity scores the second half of a window.
+    long = write(work, "long.txt", tokenizer.decode(ids[:2 * WINDOW + 8]))
+    out = subprocess.run([perplexity, "-m", gguf, "-f", long, "-c", str(WINDOW), "--chunks", "1",
+                          "-t", "2", "-b", str(WINDOW)], capture_output=True, text=True)
+    match = re.search(r"Final estimate: PPL = ([0-9.]+)", out.stdout + out.stderr)
+    if match is None:
+        sys.exit("llama-perplexity: " + (out.stderr + out.stdout)[-2000:])
+    n, h = WINDOW, WINDOW // 2 + 1
+    scored = (ours[n] * (n - 1) - ours[h] * (h - 1)) / (n - h)
+    compare("base, perplexity, llama.cpp", math.exp(scored), float(match.group(1)), 5e-3)
+    tuned = PeftModel.from_pretrained(model, os.path.join(run, "lora"))
+    compare("adapter, %d tokens, PEFT" % WINDOW, our_loss(library, run, paths[WINDOW]),
+            their_loss(tuned, WINDOW), 1e-4)
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()
