@@ -15,7 +15,8 @@
  * event callback the error is also printed to stderr, once, as "[CODE] message" and a hint.
  *
  * Whatever a function returns belongs to the handle it came from and lives until bp_close, except
- * text from bp_*_json, which lives until the next bp_*_json call on that handle. A handle is used by
+ * text from bp_*_json, which lives until the next bp_*_json call on that handle. A handle is
+ * used by
  * one thread at a time; only bp_stop may be called from another thread or a signal handler.
  */
 #ifndef BACKPROP_H

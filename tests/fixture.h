@@ -13,7 +13,8 @@
 enum { FIXTURE_VOCAB = 96, FIXTURE_WIDTH = 32, FIXTURE_LAYERS = 2, FIXTURE_FF = 48,
        FIXTURE_HEADS = 4, FIXTURE_KV_HEADS = 2, FIXTURE_HEAD_DIM = 8 };
 
-/* Writes folder/tiny.gguf: llama, f32, grouped queries, tied head, no tokenizer. Its path in out. */
+/* Writes folder/tiny.gguf: llama, f32, grouped queries, tied head, no tokenizer. Its path in
+ * out. */
 const char *fixture_llama(const char *folder, uint64_t seed, Arena *out);
 
 /* n examples of min_len..max_len random tokens; the second half of each carries loss. */

@@ -141,12 +141,14 @@ void bp_stop(bp_trainer *t)
 
 void handle_phase(bp_trainer *t, const char *text)
 {
+    assert(t != NULL && text != NULL);
     if (t->on_event != NULL)
         t->on_event(t->on_event_context, &(bp_event){.name = "phase", .text = text});
 }
 
 const char *handle_json(bp_trainer *t, Json *json)
 {
+    assert(json != NULL);
     buf_clear(&t->text);
     json_write(json, (JsonStyle){.indent = 2}, &t->text);
     json_free(json);

@@ -55,6 +55,7 @@ static bool fill_options(bp_trainer *t, ExportOptions *options)
 {
     const Settings *s = &t->settings;
     const char *format = settings_text(s, OPTION_FORMAT);
+    assert(t->loaded);
     options->format = strcmp(format, "gguf") == 0           ? EXPORT_GGUF
                       : strcmp(format, "gguf-adapter") == 0 ? EXPORT_GGUF_ADAPTER
                                                             : EXPORT_LORA;

@@ -1,4 +1,5 @@
 /* api_generate.c — bp_generate and bp_evaluate: talking to the model, and its loss on a text.
+ * The prompt is rendered with the chat template unless the option "raw" says otherwise.
  */
 #include "api/handle.h"
 
@@ -40,6 +41,7 @@ static bool render_prompt(bp_trainer *t, const char *prompt, Arena *arena, Buf *
 static void tokenize_prompt(bp_trainer *t, Str text, TokenList *ids)
 {
     bool raw = settings_flag(&t->settings, OPTION_RAW) || t->chat_template == NULL;
+    assert(ids->len == 0);
     int32_t bos = tokenizer_bos(t->tokenizer);
     tokenizer_encode(t->tokenizer, text, raw ? SPECIAL_AS_TEXT : SPECIAL_PARSED, ids, NULL);
     bool has_bos = ids->len > 0 && ids->ids[0] == bos;
@@ -54,6 +56,7 @@ static bool on_piece(void *context, Str piece)
 {
     bp_trainer *t = context;
     size_t from = t->answer.len;
+    assert(t->answer.data != NULL);
     buf_str(&t->answer, piece);
     if (t->on_event != NULL)
         t->on_event(t->on_event_context,

@@ -1,4 +1,5 @@
 /* api_info.c — what this machine has, and what the runs of a folder did, as JSON.
+ * Nothing here opens a model.
  */
 #include "api/handle.h"
 

@@ -56,7 +56,7 @@ typedef struct TrainJob {
     TrainResult result;
 } TrainJob;
 
-/* ---- options ---------------------------------------------------------------------------------- */
+/* ---- options ----------------------------------------------------------------------------- */
 
 static bool take_struct(bp_trainer *t, const char *data, const bp_train_options *given)
 {
@@ -149,12 +149,13 @@ static bool find_resume(TrainJob *job)
     return ok;
 }
 
-/* ---- adapter ---------------------------------------------------------------------------------- */
+/* ---- adapter ----------------------------------------------------------------------------- */
 
 /* The preset's rank must fit the smallest matrix it adapts: a small model gets the largest power of
  * two that does. A rank that the user names is taken as it is, and refused when it is too large. */
 static int64_t preset_rank(const Model *model, unsigned targets, int64_t wanted)
 {
+    assert(wanted > 0 && targets != 0);
     int64_t smallest = INT64_MAX;
     for (int role = 0; role < ROLE_LINEAR_COUNT; role++) {
         const Weight *w = &model->layers[0].linear[role];
@@ -191,7 +192,7 @@ static bool make_adapter(TrainJob *job)
     return job->adapter != NULL;
 }
 
-/* ---- the run ---------------------------------------------------------------------------------- */
+/* ---- the run ----------------------------------------------------------------------------- */
 
 static bool load_dataset(TrainJob *job)
 {
@@ -231,6 +232,7 @@ static void on_train_event(void *context, const Event *event)
     if (t->on_event == NULL)
         return;
     Json *json = event_json(event);
+    assert(json_is_object(json));
     Buf text = {0};
     json_write(json, (JsonStyle){0}, &text);
     json_free(json);
@@ -318,6 +320,7 @@ static Json *hyperparameters(const TrainJob *job)
 static bool start_history(TrainJob *job)
 {
     bp_trainer *t = job->t;
+    assert(strlen(job->run_id) == 32);
     log_bind("run_id", job->run_id);
     log_info(job->resume_from != NULL ? "run_resumed" : "run_started", "model=\"%s\" data=\"%s\"",
              t->source, settings_text(&t->settings, OPTION_DATA));
@@ -339,6 +342,7 @@ static void end_history(TrainJob *job)
 {
     bp_trainer *t = job->t;
     const TrainResult *r = &job->result;
+    assert(job->in_history);
     bool failed = err_is_set(&t->err);
     HistoryEnd end = {
         .run_id = job->run_id,

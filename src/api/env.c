@@ -41,6 +41,7 @@ static bool visit_dotenv(Arena *scratch, EnvVisit *visit, void *context, Err *er
     if (!path_exists(".env") || path_is_folder(".env"))
         return true;
     Str text;
+    assert(visit != NULL);
     if (!file_read(".env", DOTENV_MAX_BYTES, scratch, &text, ERR_CONFIG_INVALID, err))
         return false;
     for (size_t at = 0; at < text.len;) {

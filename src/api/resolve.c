@@ -82,6 +82,7 @@ bool handle_load(bp_trainer *t)
 /* "auto", "cpu", "cuda", "cuda:N". False: not a device. index: -1 for the CPU. */
 static bool parse_device(const char *text, bool *automatic, int *index)
 {
+    assert(text != NULL);
     *automatic = strcmp(text, "auto") == 0;
     *index = strcmp(text, "cpu") == 0 ? -1 : 0;
     if (*automatic || *index < 0 || strcmp(text, "cuda") == 0)
@@ -97,6 +98,7 @@ static bool parse_device(const char *text, bool *automatic, int *index)
 
 bool handle_backend(bp_trainer *t, Backend *backend)
 {
+    assert(backend != NULL);
     threads_set((int)settings_int(&t->settings, OPTION_THREADS, 0));
     const char *device = settings_text(&t->settings, OPTION_DEVICE);
     bool automatic = false;
@@ -118,6 +120,7 @@ bool handle_backend(bp_trainer *t, Backend *backend)
 
 bool handle_adapter(bp_trainer *t, Arena *arena, Adapter **adapter, float **values)
 {
+    assert(t->loaded);
     *adapter = NULL;
     *values = NULL;
     if (t->adapter_folder == NULL)

@@ -22,6 +22,7 @@ const OptionRow option_rows[OPTION_COUNT] = {
 
 int settings_find(const char *name)
 {
+    assert(name != NULL);
     for (int i = 0; i < OPTION_COUNT; i++) {
         if (strcmp(option_rows[i].name, name) == 0)
             return i;
@@ -31,6 +32,7 @@ int settings_find(const char *name)
 
 static bool parse_number(const char *text, double *out)
 {
+    assert(text != NULL && out != NULL);
     char *end = NULL;
     errno = 0;
     double value = strtod(text, &end);
@@ -42,6 +44,7 @@ static bool parse_number(const char *text, double *out)
 
 static bool parse_int(const char *text, int64_t *out)
 {
+    assert(text != NULL && out != NULL);
     char *end = NULL;
     errno = 0;
     long long value = strtoll(text, &end, 10);
@@ -68,6 +71,7 @@ static bool parse_flag(const char *text, bool *out)
 static const char *match_word(const char *values, const char *text, Arena *out)
 {
     size_t len = strlen(text);
+    assert(values != NULL);
     for (const char *at = values; *at != '\0' && len > 0;) {
         size_t n = strcspn(at, "|");
         if (n == len && strncasecmp(at, text, n) == 0)
@@ -231,6 +235,7 @@ bool settings_flag(const Settings *settings, OptionId id)
 
 bool settings_is(const Settings *settings, OptionId id, const char *word)
 {
+    assert(id < OPTION_COUNT && word != NULL);
     return strcmp(settings->value[id], word) == 0;
 }
 

@@ -25,6 +25,7 @@ static bool usage_error(const Verb *verb, const char *format, ...)
 
 static bool verb_takes(const Verb *verb, const bp_option *option)
 {
+    assert(verb != NULL && option != NULL);
     char word[64];
     snprintf(word, sizeof word, " %s ", verb->name);
     return strstr(option->verbs, word) != NULL;
@@ -32,6 +33,7 @@ static bool verb_takes(const Verb *verb, const bp_option *option)
 
 static const Verb *find_verb(const char *name)
 {
+    assert(name != NULL);
     for (size_t i = 0; i < verb_count; i++) {
         if (strcmp(verbs[i].name, name) == 0)
             return &verbs[i];
@@ -140,6 +142,7 @@ static bool take_flag(Args *args, int argc, char **argv, int *i)
 static bool check_positionals(const Args *args)
 {
     const Verb *verb = args->verb;
+    assert(args->n_positionals <= POSITIONALS_MAX);
     if (args->n_positionals < verb->least)
         return usage_error(verb, "'%s' needs: %s", verb->name, verb->arguments);
     return true;
@@ -147,6 +150,7 @@ static bool check_positionals(const Args *args)
 
 bool args_parse(Args *args, int argc, char **argv)
 {
+    assert(argc > 0 && argv[argc] == NULL);
     *args = (Args){0};
     int verb_index = 0;
     for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++) {
@@ -189,7 +193,7 @@ void help_program(FILE *out)
 {
     fprintf(out, "backprop %s: fine-tune a language model and ship it\n\n", bp_version());
     fputs("Examples:\n"
-          "  backprop train -m SmolLM2.gguf -d chat.jsonl --steps 60\n"
+          "  backprop train -m model.gguf -d chat.jsonl --steps 60\n"
           "  backprop generate ./output \"What did you learn?\"\n"
           "  backprop export ./output --format gguf -q q8_0\n\nVerbs:\n",
           out);

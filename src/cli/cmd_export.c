@@ -1,4 +1,5 @@
 /* cmd_export.c — `backprop export`: an adapter or model to files; prints where and how large.
+ * Owns nothing; the work is bp_export.
  */
 #include "cli/cli.h"
 

@@ -1,4 +1,5 @@
 /* cmd_generate.c — `backprop generate`: the answer on stdout as it comes.
+ * Owns nothing; the work is bp_generate.
  */
 #include "cli/cli.h"
 

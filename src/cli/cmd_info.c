@@ -1,4 +1,5 @@
 /* cmd_info.c — `backprop info`: machine, kernels, settings; the error and variable tables.
+ * Owns nothing; what it shows comes from the library's tables and bp_info_json.
  */
 #include "cli/cli.h"
 
@@ -44,6 +45,7 @@ static void print_human(const Json *info)
     char total[32], available[32];
     const Json *cpu = json_get(info, "cpu"), *gpu = json_get(info, "gpu");
     const Json *memory = json_get(info, "memory"), *config = json_get(info, "config");
+    assert(json_is_object(cpu) && json_is_object(memory));
     const Json *features = json_get(cpu, "features");
     printf("backprop     %s\n", json_text(json_get(info, "backpropagate_version")));
     printf("processor    %s, %lld cores, %lld threads used\n", json_text(json_get(cpu, "name")),

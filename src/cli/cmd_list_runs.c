@@ -1,4 +1,5 @@
 /* cmd_list_runs.c — `backprop list-runs`: the runs of an output folder, newest first.
+ * Owns nothing; the entries come from bp_runs_json.
  */
 #include "cli/cli.h"
 

@@ -1,4 +1,5 @@
 /* cmd_show_run.c — `backprop show-run`: everything the history knows of one run.
+ * Owns nothing; the entry comes from bp_run_json.
  */
 #include "cli/cli.h"
 

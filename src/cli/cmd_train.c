@@ -1,4 +1,5 @@
 /* cmd_train.c — `backprop train`: progress on stderr, the result on stdout.
+ * Owns nothing; the work is bp_train.
  */
 #include "cli/cli.h"
 
@@ -35,6 +36,7 @@ static void print_result(const Json *r)
 {
     char seconds[32], planned[32], used[32];
     const Json *memory = json_get(r, "memory_bytes");
+    assert(json_is_object(memory));
     const char *run_id = json_text(json_get(r, "run_id"));
     double plan = 0, real = 0;
     static const char *const slabs[] = {"weights", "run", "step"};

@@ -34,6 +34,7 @@ static bool open_log(bp_trainer *t)
     static const char *const names[] = {"DEBUG", "INFO", "WARNING", "ERROR"};
     LogOptions options = {.level = LOG_INFO, .format = LOG_CONSOLE};
     const char *level = bp_get(t, "log-level"), *format = bp_get(t, "log-format");
+    assert(level != NULL && format != NULL);
     const char *file = bp_get(t, "log-file");
     for (int i = 0; i < 4; i++) {
         if (strcmp(names[i], level) == 0)
@@ -69,6 +70,7 @@ static void ignore_event(void *context, const bp_event *event)
 
 static int run_verb(const Args *args)
 {
+    assert(args->verb != NULL);
     bp_trainer *t = bp_open(NULL, NULL);
     bp_on_event(t, ignore_event, NULL);
     for (int i = 0; i < args->n_given && bp_last_error(t) == NULL; i++) {

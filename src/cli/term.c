@@ -103,6 +103,7 @@ static void draw_bar(const bp_event *e)
 {
     char left[32], memory[32], bar[BAR_WIDTH + 1];
     int filled = e->steps > 0 ? (int)(e->step * BAR_WIDTH / e->steps) : 0;
+    assert(filled >= 0 && filled <= BAR_WIDTH);
     memset(bar, '-', BAR_WIDTH);
     memset(bar, '#', (size_t)filled);
     bar[BAR_WIDTH] = '\0';
@@ -117,6 +118,7 @@ static void draw_bar(const bp_event *e)
 
 void term_progress(const bp_event *e, int64_t every)
 {
+    assert(every > 0);
     if (os_stderr_is_terminal()) {
         draw_bar(e);
         return;

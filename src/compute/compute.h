@@ -16,7 +16,8 @@
  *   - An op does not write its inputs, except rope (invertible) and where an Args struct says so.
  *   - Nothing depends on the number of threads: sums over tokens add partials of fixed 256-row
  *     pieces in order.
- *   - `scratch` is ARENA_ALIGN-aligned memory of at least Backend.scratch bytes, contents undefined.
+ *   - `scratch` is ARENA_ALIGN-aligned memory of at least Backend.scratch bytes, contents
+ * undefined.
  *   - Accumulation is in f32 (or better) whatever the dtypes.
  */
 #ifndef COMPUTE_COMPUTE_H
@@ -269,7 +270,8 @@ static inline void backend_open_group(Backend *backend, Weight *const *weights, 
 
 /* The CPU backend: f32 activations, all storage dtypes. */
 bool backend_open_cpu(Backend *backend, Err *err);
-/* The plan: `model_of`, which must outlive it, gives traits, scratch and weight sizes; every op does
+/* The plan: `model_of`, which must outlive it, gives traits, scratch and weight sizes; every op
+ * does
  * nothing, every slab is imaginary (addresses nobody may read), upload and download do nothing.
  * slab_open with PLAN_SLAB_BYTES gives a slab that never fills: its arena's peak is the answer. */
 #define PLAN_SLAB_BYTES (SIZE_MAX / 16)

@@ -88,7 +88,8 @@ Value *tape_glu(Tape *tape, Value *gate, Value *up, Activation act, int64_t rank
 void tape_add_linear(Tape *tape, Value *x, const LinearSpec *part);
 void tape_add_rmsnorm(Tape *tape, Value *x, ParamRef norm, float eps);
 
-/* Loss over rows of the last segment's value; nll: [max_rows, 1] f32 device memory of the caller. */
+/* Loss over rows of the last segment's value; nll: [max_rows, 1] f32 device memory of the
+ * caller. */
 typedef struct LossRows {
     const int32_t *rows, *targets; /* [max_rows] */
     int64_t max_rows;
@@ -98,7 +99,8 @@ typedef struct LossRows {
 void tape_cross_entropy(Tape *tape, Value *x, const Weight *head, Tensor dhead, LossRows loss);
 /* Walks back. TAPE_TRAIN only, once, after tape_cross_entropy. All values are dead afterwards. */
 void tape_backward(Tape *tape);
-/* Runs one unrecorded op (optimiser, refresh, logits); sets call->scratch, from the step arena above
+/* Runs one unrecorded op (optimiser, refresh, logits); sets call->scratch, from the step arena
+ * above
  * everything that is alive there. */
 void tape_run(Tape *tape, OpCall *call, Pass pass);
 

@@ -7,7 +7,8 @@
 
 #include "compute/tape_impl.h"
 
-/* Where the gradient of a value goes. A value has one consumer, so it is asked for once. Siblings of
+/* Where the gradient of a value goes. A value has one consumer, so it is asked for once.
+ * Siblings of
  * a linear group share a matrix with the layout of their outputs. */
 static Tensor gradient_of(Tape *tape, Value *value)
 {

@@ -1,4 +1,5 @@
-/* tape_impl.h — the tape's own structures, shared by tape.c (forward, recording) and tape_backward.c.
+/* tape_impl.h — the tape's own structures, shared by tape.c (forward, recording) and
+ * tape_backward.c.
  * Nobody else includes it.
  *
  * The step arena during training, bottom to top:
@@ -6,8 +7,10 @@
  *   delta | dres | x_0 | inner 0 | s_1 | inner 1 | … | s_n | inner n | dx of the loss
  *
  *   delta  [T, C] activation dtype: what every closing op writes and the next segment adds. Dead
- *          once the next segment has begun; on the way back it holds the gradient of the same value.
- *   dres   [T, C] residual dtype: gradient of the stream. Is delta itself when the dtypes are equal.
+ *          once the next segment has begun; on the way back it holds the gradient of the same
+ * value.
+ *   dres   [T, C] residual dtype: gradient of the stream. Is delta itself when the dtypes are
+ * equal.
  *   s_k    [T, C] residual dtype: the stream at the beginning of segment k (s_0 is x_0).
  *   inner  everything else that segment k made: norm output, rstd, group matrices, …
  *

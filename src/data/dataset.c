@@ -48,6 +48,7 @@ typedef struct Builder {
 
 static void add_row(RawRows *rows, RawRow row)
 {
+    assert(rows->count <= rows->capacity);
     if (rows->count == rows->capacity) {
         rows->capacity = rows->capacity == 0 ? 1024 : rows->capacity * 2;
         rows->rows = heap_resize(rows->rows, (size_t)rows->capacity * sizeof *rows->rows);
@@ -57,6 +58,7 @@ static void add_row(RawRows *rows, RawRow row)
 
 static Str next_line(Str bytes, size_t *at)
 {
+    assert(*at < bytes.len);
     const char *newline = memchr(bytes.data + *at, '\n', bytes.len - *at);
     size_t end = newline != NULL ? (size_t)(newline - bytes.data) : bytes.len;
     Str line = str_sub(bytes, *at, end);
@@ -158,6 +160,7 @@ static void sample_rows(RawRows *rows, const DatasetOptions *options)
 
 static void note(Dataset *dataset, int32_t line, const RowFault *fault, bool truncated)
 {
+    assert(fault->reason < DROP_REASONS);
     if (dataset->n_notes == DATASET_MAX_NOTES)
         return;
     RowNote *n = &dataset->notes[dataset->n_notes++];

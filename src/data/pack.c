@@ -115,6 +115,7 @@ static void pack_add(Packer *p, int64_t pack, int64_t example)
 
 static int64_t pack_open(Packer *p)
 {
+    assert(p->n_packs < p->dataset->n_examples);
     p->packs[p->n_packs] = (Pack){.first = -1, .last = -1, .room = p->options.max_seq_length};
     return p->n_packs++;
 }
@@ -122,6 +123,7 @@ static int64_t pack_open(Packer *p)
 /* The pack of [from, n_packs) that the example fits most tightly, -1 when it fits none. */
 static int64_t best_fit(const Packer *p, int64_t from, int32_t len)
 {
+    assert(len > 0 && from <= p->n_packs);
     int64_t best = -1;
     for (int64_t i = from; i < p->n_packs; i++) {
         if (p->packs[i].room >= len && (best < 0 || p->packs[i].room < p->packs[best].room))
@@ -173,6 +175,7 @@ int64_t packer_left(Packer *packer, const DataCursor *cursor)
 
 void microbatch_make(Microbatch *mb, int32_t tokens, Arena *out)
 {
+    assert(tokens > 0);
     *mb = (Microbatch){0};
     int32_t **arrays[] = {&mb->tokens, &mb->positions, &mb->kv_begin, &mb->kv_end,
                           &mb->q_end,  &mb->loss_rows, &mb->targets};
@@ -182,6 +185,7 @@ void microbatch_make(Microbatch *mb, int32_t tokens, Arena *out)
 
 static void put_token(Microbatch *mb, int32_t at, int32_t token, int32_t begin, int32_t end)
 {
+    assert(begin <= at && at < end);
     mb->tokens[at] = token;
     mb->positions[at] = at - begin;
     mb->kv_begin[at] = begin;

@@ -84,6 +84,7 @@ static Str whole_text(const Renderer *r)
 /* Length of the rendering of the first n messages when the whole text begins with it, else -1. */
 static int64_t prefix_length(Renderer *r, const Json *messages, size_t n, Opening opening)
 {
+    assert(n <= json_len(messages));
     RowFault ignored;
     Json *head = json_new_array();
     for (size_t i = 0; i < n; i++)
@@ -303,6 +304,7 @@ static void set_loss(Renderer *r, int value)
 
 static void tokenize(Renderer *r, Str text)
 {
+    assert(r->tokenizer != NULL);
     r->ids.len = r->ends.len = 0;
     tokenizer_encode(r->tokenizer, text, SPECIAL_PARSED, &r->ids, &r->ends);
     must(r->ids.len == r->ends.len);

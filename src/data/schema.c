@@ -17,6 +17,7 @@ enum { MESSAGES_MAX = 4096 };
 
 bool row_fault(RowFault *fault, DropReason reason, const char *format, ...)
 {
+    assert(fault != NULL && reason < DROP_REASONS);
     va_list list;
     va_start(list, format);
     vsnprintf(fault->text, sizeof fault->text, format, list);
@@ -27,6 +28,7 @@ bool row_fault(RowFault *fault, DropReason reason, const char *format, ...)
 
 void row_free(Row *row)
 {
+    assert(row != NULL);
     json_free(row->messages);
     *row = (Row){0};
 }
@@ -51,6 +53,7 @@ static const char *role_of(const char *from)
 
 static void add_message(Json *messages, const char *role, Str content)
 {
+    assert(role != NULL);
     Json *message = json_new_object();
     json_put(message, "role", json_new_text(role));
     json_put(message, "content", json_new_str(content));

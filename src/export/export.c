@@ -1,4 +1,5 @@
 /* export.c — names of result files, and the choice between the forms. See export.h.
+ * What a result is called: NAME-TYPE.gguf, NAME-lora-TYPE.gguf.
  */
 #include "export/export.h"
 
@@ -12,6 +13,7 @@
 /* A file name from a model name: nothing that a path or a shell would read as something else. */
 static const char *file_stem(const char *name, Arena *out)
 {
+    assert(name != NULL);
     char *stem = arena_strdup(out, *name != '\0' ? name : "model");
     for (char *at = stem; *at != '\0'; at++) {
         bool plain = isalnum((unsigned char)*at) || *at == '-' || *at == '_' || *at == '.';

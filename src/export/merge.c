@@ -48,6 +48,7 @@ int64_t merge_panel_rows(const MergeSource *source)
 static void merge_row(const MergeSource *source, int64_t row, float *out)
 {
     const Weight *w = source->weight;
+    assert(row >= 0 && row < w->rows);
     const uint8_t *bytes = w->source;
     size_t row_bytes = dtype_row_bytes(w->dtype, w->cols);
     quant_decode_row(w->dtype, bytes + (size_t)row * row_bytes, out, w->cols);
@@ -62,6 +63,7 @@ static void merge_row(const MergeSource *source, int64_t row, float *out)
 void merge_rows(const MergeSource *source, int64_t from, int64_t n, float *scratch, float *out)
 {
     const int64_t cols = source->weight->cols;
+    assert(out != NULL && scratch != out);
     bool moved = source->from != source->to;
     float *target = moved ? scratch : out;
     must(from >= 0 && from + n <= source->weight->rows);

@@ -1,4 +1,5 @@
 /* merge.h — rows of the merged matrix W + s·B·A in f32, a panel at a time. Private to export/.
+ * Every element is computed in f32 before it is encoded once.
  */
 #ifndef EXPORT_MERGE_H
 #define EXPORT_MERGE_H

@@ -69,6 +69,7 @@ static bool matches(const ChatShape *shape, Str probe, Arena *scratch, Str *syst
 
 static void put_quoted(Buf *out, Str text)
 {
+    assert(out != NULL);
     for (size_t i = 0; i < text.len; i++) {
         if (text.data[i] == '"' || text.data[i] == '\\')
             buf_char(out, '\\');

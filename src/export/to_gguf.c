@@ -36,7 +36,7 @@ static Dtype matrix_dtype(Dtype wanted, int64_t cols)
     return cols % dtype_info(wanted)->block == 0 ? wanted : DTYPE_F16;
 }
 
-/* ---- keys --------------------------------------------------------------------------------------- */
+/* ---- keys -------------------------------------------------------------------------------- */
 
 static void copy_keys(const Model *model, const ExportOptions *options, GgufWriter *writer)
 {
@@ -65,7 +65,7 @@ static void make_keys(const Model *model, const Tokenizer *tokenizer, const Expo
     tokenizer_write_gguf(tokenizer, writer);
 }
 
-/* ---- tensors of a merged model ------------------------------------------------------------------- */
+/* ---- tensors of a merged model ----------------------------------------------------------- */
 
 /* One tensor of the file to be written, whatever the source. */
 typedef struct OutTensor {
@@ -181,7 +181,7 @@ bool gguf_export_merged(const Model *model, const Adapter *adapter, const float 
     return gguf_writer_commit(writer, err);
 }
 
-/* ---- the adapter alone ----------------------------------------------------------------------------- */
+/* ---- the adapter alone ------------------------------------------------------------------- */
 
 static void write_factor(GgufWriter *writer, const float *values, int64_t rows, int64_t cols,
                          Dtype dtype, Arena *scratch)
@@ -228,6 +228,7 @@ static void each_pair(const Model *model, const Adapter *adapter, const float *v
                       GgufWriter *declare, GgufWriter *write, Arena *scratch)
 {
     const int64_t r = adapter->config.r;
+    assert(r > 0 && (declare == NULL) != (write == NULL));
     for (int64_t i = 0; i < adapter->n_layers * ROLE_LINEAR_COUNT; i++) {
         const AdapterPair *pair = &adapter->pairs[i];
         Role role = (Role)(i % ROLE_LINEAR_COUNT);

@@ -1,4 +1,7 @@
-/* to_gguf.h — the GGUF forms of a model: merged, and adapter alone. Private to export/. */
+/* to_gguf.h — the GGUF forms of a model: merged, and adapter alone. Private to export/.
+ *
+ * Both write aside and rename into place; a failure leaves nothing.
+ */
 #ifndef EXPORT_TO_GGUF_H
 #define EXPORT_TO_GGUF_H
 

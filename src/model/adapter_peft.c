@@ -18,7 +18,8 @@
 #include <string.h>
 
 static const ErrCode CODE = ERR_RUNTIME_LORA_EXPORT_FAILED;
-static const char CONFIG_NAME[] = "adapter_config.json", WEIGHTS_NAME[] = "adapter_model.safetensors";
+static const char CONFIG_NAME[] = "adapter_config.json";
+static const char WEIGHTS_NAME[] = "adapter_model.safetensors";
 
 enum { PEFT_NAME_MAX = WEIGHT_NAME_MAX + 64, PEFT_MAX_RANK = 1 << 20 };
 

@@ -183,7 +183,8 @@ static bool llama3_factors(const ModelFile *file, const Json *rope, ModelConfig 
     double low = json_double(json_get(rope, "low_freq_factor"), 1);
     double high = json_double(json_get(rope, "high_freq_factor"), 4);
     double context = json_double(json_get(rope, "original_max_position_embeddings"), 8192);
-    if (!(factor >= 1 && low > 0 && high > low && context > 0) || !isfinite(factor + high + context))
+    if (!(factor >= 1 && low > 0 && high > low && context > 0) ||
+        !isfinite(factor + high + context))
         return config_bad(file, err, "numbers that cannot be of rope scaling", "llama3");
     config->rope_factors = arena_array(out, float, config->rope_dim / 2);
     for (int64_t i = 0; i < config->rope_dim / 2; i++) {

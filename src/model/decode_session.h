@@ -1,4 +1,5 @@
-/* decode_session.h — a model placed for reading text: one sequence, a key/value cache, memory of its
+/* decode_session.h — a model placed for reading text: one sequence, a key/value cache, memory of
+ * its
  * own that is planned before it is taken. Used by generate.c and evaluate.c only.
  */
 #ifndef MODEL_DECODE_SESSION_H

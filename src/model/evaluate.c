@@ -19,6 +19,7 @@ typedef struct Sum {
 static bool window(DecodeSession *s, const int32_t *ids, int64_t n, int64_t first, Sum *sum,
                    Err *err)
 {
+    assert(first >= 1);
     for (int64_t start = 0; start + 1 < n;) {
         int64_t count = min_i64(DECODE_CHUNK, n - 1 - start);
         DecodePass pass = {count, DECODE_NLL};

@@ -33,6 +33,7 @@ typedef struct Generation {
 
 static int32_t largest(const float *logits, int64_t n)
 {
+    assert(n > 0);
     int64_t best = 0;
     for (int64_t i = 1; i < n; i++)
         if (logits[i] > logits[best])
@@ -51,6 +52,7 @@ static int more_likely(const void *a, const void *b)
 static int32_t sample(const float *logits, int64_t n, const GenerateOptions *options,
                       uint64_t index, Candidate *candidates)
 {
+    assert(n > 0 && options->temperature >= 0);
     int32_t best = largest(logits, n);
     if (!(options->temperature > 0))
         return best;

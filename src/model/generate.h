@@ -1,4 +1,6 @@
-/* generate.h — text from a model: prompt pass, then one token at a time over a key/value cache. */
+/* generate.h — text from a model: prompt pass, then one token at a time over a key/value cache; and
+ * the loss of a model on a text. Both place the model themselves and give its memory back.
+ */
 #ifndef MODEL_GENERATE_H
 #define MODEL_GENERATE_H
 
@@ -12,7 +14,11 @@ typedef struct GenerateOptions {
     uint64_t seed;
 } GenerateOptions;
 
-typedef enum GenerateStop { GENERATE_END_OF_TURN, GENERATE_LENGTH, GENERATE_CANCELLED } GenerateStop;
+typedef enum GenerateStop {
+    GENERATE_END_OF_TURN,
+    GENERATE_LENGTH,
+    GENERATE_CANCELLED
+} GenerateStop;
 
 typedef struct GenerateResult {
     TokenList ids; /* new tokens, end-of-turn token not included; free with token_list_free */

@@ -44,6 +44,7 @@ void linear_group(const Model *model, int64_t layer, const Role *roles, int n, L
 
 int64_t linear_rank(const Model *model, int64_t layer, const Role *roles, int n)
 {
+    assert(n > 0 && n <= LINEAR_MAX_PARTS);
     int64_t rank = 0;
     for (int i = 0; i < n; i++)
         if (pair_of(model, layer, roles[i]) != NULL)

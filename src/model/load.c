@@ -34,6 +34,7 @@ typedef struct Loader {
 
 const char *weight_name(const char *pattern, int64_t layer, char out[WEIGHT_NAME_MAX])
 {
+    assert(pattern != NULL);
     const char *mark = strstr(pattern, "%d");
     int n = mark == NULL ? snprintf(out, WEIGHT_NAME_MAX, "%s", pattern)
                          : snprintf(out, WEIGHT_NAME_MAX, "%.*s%lld%s", (int)(mark - pattern),

@@ -77,7 +77,8 @@ static bool history_open(History *history, const char *output, Err *err)
     const char *lock_path = arena_printf(&history->arena, "%s.lock", history->path);
     const int error = os_lock_open(&history->lock, lock_path, lock_seconds);
     if (error == ETIMEDOUT)
-        err_set(err, ERR_STATE_HISTORY_INVALID, "cannot lock '%s': held for %.0f seconds by another "
+        err_set(err, ERR_STATE_HISTORY_INVALID,
+                "cannot lock '%s': held for %.0f seconds by another "
                 "process", lock_path, lock_seconds);
     else if (error != 0)
         err_set(err, ERR_STATE_HISTORY_INVALID, "cannot lock '%s': %s", lock_path, strerror(error));
@@ -339,7 +340,8 @@ Json *history_find(const char *output, const char *id, Err *err)
         run = find_prefix(runs, id, &count, &matches);
     Json *copy = run != NULL ? json_clone(run) : NULL;
     if (copy == NULL && count > 1)
-        err_set(err, ERR_INPUT_RESUME_NOT_FOUND, "run id '%s' is not unique in '%s': %zu runs (%s%s)",
+        err_set(err, ERR_INPUT_RESUME_NOT_FOUND,
+                "run id '%s' is not unique in '%s': %zu runs (%s%s)",
                 id, output, count, matches.data, count > SHOWN_MATCHES ? ", …" : "");
     else if (copy == NULL)
         err_set(err, ERR_INPUT_RESUME_NOT_FOUND, "no run '%s' in the history of '%s'", id, output);

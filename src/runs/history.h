@@ -1,4 +1,5 @@
-/* history.h — run_history.json: one array a folder, one entry a run (schema 1.0, spec at the head of
+/* history.h — run_history.json: one array a folder, one entry a run (schema 1.0, spec at the
+ * head of
  * history.c). Written atomically under an advisory lock; unknown fields of other writers are kept.
  */
 #ifndef RUNS_HISTORY_H
@@ -10,7 +11,7 @@
 typedef struct HistoryStart {
     const char *run_id, *model, *dataset, *dataset_sha256;
     Json *hyperparameters; /* taken over */
-    Json *options;         /* every option that decides the run, for resume; taken over; may be NULL */
+    Json *options;         /* every option that decides the run; taken over; may be NULL */
 } HistoryStart;
 
 /* Adds the entry (status running), or on resume sets the existing one to running again. */

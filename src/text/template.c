@@ -28,8 +28,11 @@ Template *template_parse(Str source, const char *subject, Arena *out, Err *err)
     if (p.failed)
         return NULL;
     Template *template = arena_new(out, Template);
-    *template = (Template){
-        .subject = p.subject, .body = body, .symbols = p.symbols, .n_symbols = p.n_symbols};
+    *template = (Template){.subject = p.subject,
+                           .body = body,
+                           .symbols = p.symbols,
+                           .n_symbols = p.n_symbols,
+                           .hidden = template_hide_names(body, out)};
     return template;
 }
 
@@ -71,7 +74,7 @@ static Value with_reasoning(Render *r, Value message)
 
 static Scope *first_scope(Render *r, const Json *messages, const TemplateOptions *options)
 {
-    Scope *scope = scope_make(r, NULL);
+    Scope *scope = scope_make(r, NULL, NULL);
     if (scope == NULL)
         return NULL;
     Value list = value_from_json(r, messages);
@@ -97,7 +100,8 @@ bool template_render(const Template *template, const Json *messages, const Templ
     Render r = {
         .template = template, .arena = scratch, .out = out, .out_start = out->len, .err = err};
     buf_text(out, ""); /* an empty rendering is a text, too */
-    Scope *scope = first_scope(&r, messages, options);
+    Scope *given = first_scope(&r, messages, options);
+    Scope *scope = given == NULL ? NULL : scope_make(&r, given, template->hidden);
     if (scope != NULL && !r.failed)
         exec(&r, template->body, scope);
     if (r.failed && out->data != NULL) {

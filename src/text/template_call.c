@@ -194,6 +194,7 @@ static const struct {
     {"lipsum", NULL}, /* Jinja has them, nobody's chat template does */
     {"cycler", NULL},
     {"joiner", NULL},
+    {"self", NULL},
 };
 
 int function_find(Str name)

@@ -117,11 +117,19 @@ bool render_step(Render *r, size_t work)
 
 /* ---- scopes ---------------------------------------------------------------------------------- */
 
-Scope *scope_make(Render *r, Scope *parent)
+void scope_hide(Render *r, Scope *scope, const int32_t *hidden)
+{
+    for (; hidden != NULL && *hidden >= 0; hidden++)
+        scope_set(r, scope, *hidden, value_undefined(r->template->symbols[*hidden]));
+}
+
+Scope *scope_make(Render *r, Scope *parent, const int32_t *hidden)
 {
     Scope *scope = render_alloc(r, sizeof(Scope));
-    if (scope != NULL)
-        scope->parent = parent;
+    if (scope == NULL)
+        return NULL;
+    scope->parent = parent;
+    scope_hide(r, scope, hidden);
     return scope;
 }
 

@@ -61,12 +61,12 @@ static void assign(Render *r, const Node *target, Value value, Scope *scope)
 /* ---- captured text --------------------------------------------------------------------------- */
 
 /* The text of a body in a scope of its own. */
-static Value captured_body(Render *r, const Node *body, Scope *scope)
+static Value captured_body(Render *r, const Node *node, Scope *scope)
 {
     size_t start = r->out->len;
-    Scope *inner = scope_make(r, scope);
+    Scope *inner = scope_make(r, scope, node->hidden);
     if (inner != NULL)
-        exec(r, body, inner);
+        exec(r, node->body, inner);
     return value_str(render_capture(r, start));
 }
 
@@ -84,13 +84,13 @@ static Value filter_text(Render *r, const Node *filter, Value text, Scope *scope
 
 static void exec_set_block(Render *r, const Node *node, Scope *scope)
 {
-    Value text = captured_body(r, node->body, scope);
+    Value text = captured_body(r, node, scope);
     assign(r, node->left, filter_text(r, node->right, text, scope), scope);
 }
 
 static void exec_filter_block(Render *r, const Node *node, Scope *scope)
 {
-    Value text = captured_body(r, node->body, scope);
+    Value text = captured_body(r, node, scope);
     write_value(r, filter_text(r, node->left, text, scope), node->line);
 }
 
@@ -146,7 +146,7 @@ static bool bind_parameters(Render *r, const Macro *macro, const CallArgs *args,
 Value macro_call(Render *r, const Macro *macro, const CallArgs *args, const Value *caller)
 {
     size_t start = r->out->len;
-    Scope *scope = scope_make(r, macro->scope);
+    Scope *scope = scope_make(r, macro->scope, macro->node->hidden);
     if (scope == NULL || !bind_parameters(r, macro, args, scope))
         return value_of(V_NONE);
     if (caller != NULL)
@@ -183,7 +183,7 @@ static List *filtered(Render *r, const Node *node, const List *list, Scope *scop
         return NULL;
     kept->len = 0;
     for (int64_t i = 0; i < list->len && !r->failed; i++) {
-        Scope *inner = scope_make(r, scope);
+        Scope *inner = scope_make(r, scope, NULL);
         if (inner == NULL)
             return NULL;
         assign(r, node->left, list->items[i], inner);
@@ -207,10 +207,11 @@ static void exec_for(Render *r, const Node *node, Scope *scope)
     bool completed = false; /* a body ran to its end: Jinja's condition against `else` */
     for (int64_t i = 0; i < list->len && !r->failed; i++) {
         if (inner == NULL || inner->captured)
-            inner = scope_make(r, scope);
+            inner = scope_make(r, scope, NULL);
         if (inner == NULL)
             break;
         inner->len = 0;
+        scope_hide(r, inner, node->hidden);
         loop->index = i;
         scope_set(r, inner, SYMBOL_LOOP, (Value){.kind = V_LOOP, .as.loop = loop});
         assign(r, node->left, list->items[i], inner);
@@ -220,7 +221,7 @@ static void exec_for(Render *r, const Node *node, Scope *scope)
             break;
     }
     if (!completed && node->orelse != NULL && !r->failed) {
-        Scope *otherwise = scope_make(r, scope);
+        Scope *otherwise = scope_make(r, scope, node->hidden_else);
         if (otherwise != NULL)
             exec(r, node->orelse, otherwise);
     }
@@ -247,7 +248,7 @@ static Flow exec_if(Render *r, const Node *node, Scope *scope)
 
 static void exec_with(Render *r, const Node *node, Scope *scope)
 {
-    Scope *inner = scope_make(r, scope);
+    Scope *inner = scope_make(r, scope, node->hidden);
     for (const Node *set = node->first; inner != NULL && set != NULL && !r->failed; set = set->next)
         scope_set(r, inner, set->left->symbol, eval(r, set->right, scope));
     if (inner != NULL && !r->failed)
@@ -287,7 +288,7 @@ static Flow exec_one(Render *r, const Node *node, Scope *scope)
         exec_with(r, node, scope);
         break;
     case N_GENERATION:
-        write_value(r, captured_body(r, node->body, scope), node->line);
+        write_value(r, captured_body(r, node, scope), node->line);
         break;
     case N_BREAK:
         return FLOW_BREAK;

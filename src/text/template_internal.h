@@ -22,6 +22,7 @@ enum {
     TEMPLATE_MAX_MEMORY = 256 << 20, /* bytes of intermediate values */
     TEMPLATE_MAX_RANGE = 100000,     /* as Jinja's sandbox */
     TEMPLATE_MAX_ARGS = 64,          /* of one call */
+    TEMPLATE_MAX_SYMBOLS = 2048,     /* names of variables in a template */
 };
 
 /* ---- values ---------------------------------------------------------------------------------- */
@@ -284,6 +285,7 @@ struct Node {
     Node *left, *right, *third;
     Node *first, *body, *orelse; /* lists linked by next */
     Node *next;
+    const int32_t *hidden, *hidden_else; /* template_frames.c; ends with -1 or is NULL */
 };
 
 enum { /* symbols that the evaluator itself asks for */
@@ -303,6 +305,7 @@ struct Template {
     Node *body;
     Str *symbols; /* names of variables */
     int32_t n_symbols;
+    const int32_t *hidden;
 };
 
 typedef struct Parser {
@@ -350,6 +353,9 @@ Node *parse_filter(Parser *p, Node *subject);  /* `name(args)`, the bar already 
 Node *parse_statements(Parser *p, const char *const *ends); /* up to one of the end tags */
 Node *parse_template_body(Parser *p);
 
+/* Finds, for the template and every frame in it, the names it hides until it sets them. */
+const int32_t *template_hide_names(Node *body, Arena *out);
+
 /* ---- one rendering --------------------------------------------------------------------------- */
 
 typedef struct Binding {
@@ -393,7 +399,9 @@ bool render_step(Render *r, size_t work);
 Value eval(Render *r, const Node *node, Scope *scope);
 Flow exec(Render *r, const Node *statements, Scope *scope);
 void scope_set(Render *r, Scope *scope, int32_t symbol, Value value);
-Scope *scope_make(Render *r, Scope *parent);
+/* `hidden` names are undefined in the new scope, whatever the scopes around it say. */
+Scope *scope_make(Render *r, Scope *parent, const int32_t *hidden);
+void scope_hide(Render *r, Scope *scope, const int32_t *hidden);
 bool scope_get(const Scope *scope, int32_t symbol, Value *value);
 Value macro_call(Render *r, const Macro *macro, const CallArgs *args, const Value *caller);
 /* Text written to r->out since `start`, taken out of it again. */

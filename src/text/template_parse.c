@@ -47,6 +47,10 @@ int32_t parser_symbol(Parser *p, Str name)
         p->symbols = grown;
         p->symbol_capacity = capacity;
     }
+    if (p->n_symbols == TEMPLATE_MAX_SYMBOLS) {
+        parser_fail(p, p->at->line, "more than %d names", TEMPLATE_MAX_SYMBOLS);
+        return 0;
+    }
     assert(p->n_symbols < p->symbol_capacity);
     p->symbols[p->n_symbols] = name;
     return p->n_symbols++;

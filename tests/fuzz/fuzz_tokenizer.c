@@ -2,7 +2,8 @@
 /* fuzz_tokenizer.c — any bytes as a tokenizer and a text: refused or used, never a crash.
  *
  * The input is a tokenizer.json (or a GGUF file, by its magic), the bytes 00 FF, and the text. An
- * accepted tokenizer encodes the text both ways, twice: same ids again (the memo of whole words must
+ * accepted tokenizer encodes the text both ways, twice: same ids again (the memo of whole words
+ * must
  * not show), ids in range, ends ascending within the text.
  */
 #include <stdlib.h>

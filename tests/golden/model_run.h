@@ -11,7 +11,7 @@
 
 #include <math.h>
 
-enum { RUN_MAX_TOKENS = 256 };
+enum { RUN_MAX_TOKENS = 1024 };
 
 /* Host side of a microbatch of T tokens. */
 typedef struct Flat {
@@ -81,6 +81,33 @@ static inline Value *run_forward(ModelRun *run, TapeMode mode, int64_t n_tokens)
     DecoderInput input = {.tokens = run->ints[0], .positions = run->ints[1], .n_tokens = n_tokens,
                           .spans = {run->ints[2], run->ints[3], run->ints[4]}};
     return decoder_forward(&run->model, run->tape, &input, NULL);
+}
+
+static inline void run_upload(ModelRun *run, const Flat *flat)
+{
+    const int32_t *host[7] = {flat->tokens, flat->positions, flat->kv_begin, flat->kv_end,
+                              flat->q_end,  flat->rows,      flat->targets};
+    assert_int_equal(flat->n, run->n_tokens);
+    for (int i = 0; i < 7; i++)
+        run->backend.upload(&run->backend, run->ints[i], host[i],
+                            (size_t)flat->n * sizeof(int32_t));
+}
+
+/* Logits of `n` rows of a forward pass, from `row` on. Memory from `out`: the step slab is planned
+ * to the byte and has none to spare. */
+static inline Tensor run_logits(ModelRun *run, const Value *hidden, int64_t row, int64_t n,
+                                Arena *out)
+{
+    Tensor logits = tensor_make(NULL, DTYPE_F32, n, run->model.config.vocab), x = hidden->x;
+    logits.data = arena_push(out, tensor_bytes(&logits));
+    x.data = tensor_f32(&x) + row * x.stride;
+    x.rows = n;
+    OpCall call = {.op = OP_linear};
+    call.linear = (LinearArgs){.x = x, .n_parts = 1};
+    call.linear.part[0] = (LinearPart){.w = &run->model.head, .y = logits};
+    call.scratch = arena_push(out, run->backend.scratch(&run->backend, &call, PASS_FWD));
+    run->backend.run[PASS_FWD][OP_linear](&run->backend, &call);
+    return logits;
 }
 
 /* Forward, loss and backward over what has been uploaded. */
@@ -163,12 +190,7 @@ static inline void run_close(ModelRun *run)
  * sum of its tokens' losses. */
 static inline double run_microbatch(ModelRun *run, const Flat *flat, int32_t of_loss, int32_t step)
 {
-    const int32_t *host[7] = {flat->tokens, flat->positions, flat->kv_begin, flat->kv_end,
-                              flat->q_end,  flat->rows,      flat->targets};
-    assert_int_equal(flat->n, run->n_tokens);
-    for (int i = 0; i < 7; i++)
-        run->backend.upload(&run->backend, run->ints[i], host[i],
-                            (size_t)flat->n * sizeof(int32_t));
+    run_upload(run, flat);
     StepState state = {.lr = 1e-3f, .inv_loss_tokens = 1.0f / (float)of_loss, .step = step,
                        .n_loss = flat->n_loss};
     run->backend.upload(&run->backend, run->state, &state, sizeof state);

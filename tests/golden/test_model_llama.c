@@ -1,4 +1,5 @@
-/* test_model_llama.c — the engine against PyTorch, transformers and PEFT on tiny llamas (llama/make.py
+/* test_model_llama.c — the engine against PyTorch, transformers and PEFT on tiny llamas
+ * (llama/make.py
  * made the references and repeats the numbers used here): loss, logits, every adapter gradient,
  * gradients of base weights, the adapter after ten AdamW steps.
  *
@@ -121,7 +122,8 @@ static void assert_close(const char *what, const float *ours, const StTensor *t,
                  c.relative, tolerance);
 }
 
-/* Compares every tensor of a flat adapter vector with `prefix` of the reference, by PEFT name, after
+/* Compares every tensor of a flat adapter vector with `prefix` of the reference, by PEFT name,
+ * after
  * a round trip through a PEFT folder (which brings B rows of q and k into PEFT's order). */
 static void compare_adapter(const Golden *g, const ModelRun *run, const float *vector,
                             const char *prefix, const char *folder, double tolerance)
@@ -289,16 +291,9 @@ static void test_logits_match(void **state)
         int64_t n = golden_length(&g);
         golden_batch(&g, 0, g.n_sequences, n, &flat);
         run_open(&run, g.folder, g.adapter, SEGMENT_KEEP, n);
-        run_microbatch(&run, &flat, 1, 1); /* uploads the batch */
+        run_upload(&run, &flat);
         Value *hidden = run_forward(&run, TAPE_INFER, n);
-        Tensor logits = tensor_make(NULL, DTYPE_F32, n, run.model.config.vocab);
-        logits.data = arena_push(&g.arena, tensor_bytes(&logits));
-        OpCall call = {.op = OP_linear};
-        /* Scratch lies above hidden; slabs are exactly planned, so it goes elsewhere here. */
-        call.linear = (LinearArgs){.x = hidden->x, .n_parts = 1};
-        call.linear.part[0] = (LinearPart){.w = &run.model.head, .y = logits};
-        call.scratch = arena_push(&g.arena, run.backend.scratch(&run.backend, &call, PASS_FWD));
-        run.backend.run[PASS_FWD][OP_linear](&run.backend, &call);
+        Tensor logits = run_logits(&run, hidden, 0, n, &g.arena);
         assert_close(MODELS[m], logits.data, golden_tensor(&g, "", "logits"), LOSS_TOLERANCE);
         run_close(&run);
         golden_close(&g);

@@ -1,4 +1,7 @@
-/* test_model_adapter.c — adapters: targets, shapes, first values, and PEFT folders in and out. */
+/* test_model_adapter.c — adapters: targets, shapes, first values, and PEFT folders in and out.
+ *
+ * Files are compared through our own reader; PEFT reads them in tests/prove.
+ */
 #include "test_support.h"
 
 #include "model/adapter.h"

@@ -1,4 +1,5 @@
-/* test_text_tokenizer.c — tokenizers without a model file: variants of a tiny tokenizer.json against
+/* test_text_tokenizer.c — tokenizers without a model file: variants of a tiny tokenizer.json
+ * against
  * Hugging Face's ids, offsets, errors by name, writing and reading back, words without end.
  */
 #include <setjmp.h>
@@ -338,7 +339,8 @@ static Tokenizer *plain_tokenizer(Json **json)
 
 static void expect_same(const Tokenizer *a, const Tokenizer *b)
 {
-    static const char *const texts[] = {"", "Hello, world 123!", "<s>in the<|end|>\n\n", "  na\xC3\xAFve",
+    static const char *const texts[] = {"", "Hello, world 123!",
+                                        "<s>in the<|end|>\n\n", "  na\xC3\xAFve",
                                         "\xE4\xBD\xA0\xE5\xA5\xBD \xFF", "[PAD3] it's"};
     assert_int_equal(tokenizer_bos(a), tokenizer_bos(b));
     assert_int_equal(tokenizer_eos(a), tokenizer_eos(b));
