@@ -1,11 +1,11 @@
 /* template_frames.c — which names a frame hides before it sets them.
  *
  * Jinja decides at compile time where a name lives. A frame (the template, the body of a for,
- * macro, set block, filter block, with or generation) that sets a name without having mentioned it before
- * owns that name from its beginning: until it is set the name is undefined there and in the frames
- * inside, even when the caller passed a variable of that name. Under an `if` a set does not count,
- * and an enclosing frame that mentions the name keeps it. This pass finds those names once; the
- * evaluator then makes them undefined when it enters the frame.
+ * macro, set block, filter block, with or generation) that sets a name without having mentioned it
+ * before owns that name from its beginning: until it is set the name is undefined there and in the
+ * frames inside, even when the caller passed a variable of that name. Under an `if` a set does not
+ * count, and an enclosing frame that mentions the name keeps it. This pass finds those names once;
+ * the evaluator then makes them undefined when it enters the frame.
  */
 #include "text/template_internal.h"
 
