@@ -5,6 +5,7 @@
 #include "test_support.h"
 
 #include "compute/cpu/cpu.h"
+#include "compute/cpu/gemm.h"
 #include "core/os.h"
 #include "core/thread.h"
 #include "ops/op_cases.h"
@@ -143,6 +144,36 @@ static void exp_is_accurate(void **state)
     }
 }
 
+/* The library must not open a pool of its own: neither outside a parallel region nor inside may the
+ * bits of one product depend on how many threads it could have. */
+static void products_are_sequential(void **state)
+{
+    enum { M = 300, N = 500, K = 700 };
+    static float a[M * K], b[K * N], c[3][M * N];
+    for (int i = 0; i < M * K; i++)
+        a[i] = (float)(i * 7919 % 1009) / 1009.0f - 0.5f;
+    for (int i = 0; i < K * N; i++)
+        b[i] = (float)(i * 104729 % 1013) / 1013.0f - 0.5f;
+    Gemm g = {.m = M, .n = N, .k = K, .alpha = 1, .a = a, .lda = K, .b = b, .ldb = N, .ldc = N};
+    for (int i = 0; i < 2; i++) {
+        threads_set(i == 0 ? 1 : 3);
+        g.c = c[i];
+        gemm_nn(&g);
+        assert_int_equal(threads_count(), i == 0 ? 1 : 3); /* what was set stays */
+    }
+    g.c = c[2];
+#pragma omp parallel num_threads(2)
+#pragma omp single
+    gemm_nn(&g);
+    threads_set(0);
+    assert_memory_equal(c[0], c[1], sizeof c[0]);
+    assert_memory_equal(c[0], c[2], sizeof c[0]);
+    double want = 0;
+    for (int k = 0; k < K; k++)
+        want += (double)a[7 * K + k] * b[k * N + 11];
+    assert_true(fabs(want - c[0][7 * N + 11]) < 1e-4);
+}
+
 /* A number that is not one must reach the loss and the gradients, not vanish in a maximum. */
 static void nan_is_not_lost(void **state)
 {
@@ -186,6 +217,7 @@ int main(void)
         cmocka_unit_test(reference_gradients_are_slopes),
         cmocka_unit_test(every_op_is_covered),
         cmocka_unit_test(exp_is_accurate),
+        cmocka_unit_test(products_are_sequential),
         cmocka_unit_test(every_build_agrees_with_the_reference),
         cmocka_unit_test(nan_is_not_lost),
         cmocka_unit_test(slab_that_cannot_be_had_is_an_error),
