@@ -25,7 +25,7 @@ run generate "$PLAIN" "$QUESTION" --temperature 0 --max-new-tokens 32 --json; ex
 cp out ours.json; llama "$PLAIN" "$QUESTION" 32; same_text ours.json llama.json 'plain f16'
 
 # Trained: merged f16, merged q8_0, adapter on the base.
-run train -m "$MODEL" -d "$ROOT/examples/quickstart.jsonl" --lora-preset fast --steps 12 --lr 1e-3 --warmup-steps 2 -o tuned
+run train -m "$MODEL" -d "$ROOT/examples/quickstart.jsonl" --lora-preset fast --steps 6 --lr 2e-3 --warmup-steps 1 -o tuned
 expect_code 0
 run export tuned --format gguf -q f16 -o merged; expect_code 0
 run export tuned --format gguf -q q8_0 -o merged; expect_code 0
