@@ -324,14 +324,15 @@ static bool start_history(TrainJob *job)
     log_bind("run_id", job->run_id);
     log_info(job->resume_from != NULL ? "run_resumed" : "run_started", "model=\"%s\" data=\"%s\"",
              t->source, settings_text(&t->settings, OPTION_DATA));
+    if (!folder_make(job->output, ERR_RUNTIME_IO_FAILED, &t->err))
+        return false;
     HistoryStart start = {.run_id = job->run_id,
                           .model = t->source,
                           .dataset = settings_text(&t->settings, OPTION_DATA),
                           .dataset_sha256 = job->dataset.sha256,
                           .hyperparameters = hyperparameters(job),
                           .options = options_to_json(t)};
-    if (!folder_make(job->output, ERR_RUNTIME_IO_FAILED, &t->err) ||
-        !history_started(job->output, &start, &t->err))
+    if (!history_started(job->output, &start, &t->err))
         return false;
     job->in_history = true;
     return true;

@@ -26,6 +26,7 @@ typedef struct Generation {
     GenerateSink *sink;
     void *context;
     GenerateResult *result;
+    Arena scratch;         /* of the sampler; the session's host arena belongs to its tape */
     Candidate *candidates; /* [V] */
     Buf text;              /* decoded and not yet given to the sink */
     int64_t length;        /* tokens in the cache */
@@ -169,7 +170,9 @@ static bool generation_open(Generation *g, Model *model, Backend *backend, int64
     if (!decode_open(&g->session, model, backend, n_prompt + *most, passes, n_passes,
                      adapter_values, err))
         return false;
-    g->candidates = arena_array(&g->session.host, Candidate, model->config.vocab);
+    if (!arena_open(&g->scratch, 0, err))
+        return false;
+    g->candidates = arena_array(&g->scratch, Candidate, model->config.vocab);
     return true;
 }
 
@@ -192,6 +195,7 @@ bool generate(Model *model, Backend *backend, const Tokenizer *tokenizer, const 
     result->prompt_seconds = middle - start;
     result->token_seconds = os_now() - middle;
     buf_free(&g.text);
+    arena_close(&g.scratch);
     decode_close(&g.session);
     model->adapter = adapter;
     if (!ok)

@@ -188,7 +188,8 @@ static void report(const CudaState *state, const HostServices *services)
         cudaGetDeviceProperties(&properties, services->device) != cudaSuccess)
         return;
     char text[1024];
-    snprintf(text, sizeof text, "card=\"%s\" capability=%d.%d memory_gib=%.1f cublaslt=\"%s (%zu)\"",
+    snprintf(text, sizeof text,
+             "card=\"%s\" capability=%d.%d memory_gib=%.1f cublaslt=\"%s (%zu)\"",
              properties.name, properties.major, properties.minor,
              (double)properties.totalGlobalMem / (1 << 30), gemm_library(state->gemm),
              gemm_library_version(state->gemm));
