@@ -396,7 +396,8 @@ bool checkpoint_load(const char *folder, const CheckpointOwner *owner, Checkpoin
     return ok;
 }
 
-/* N of "checkpoint-N" or "checkpoint-N.old" (what a crash inside a commit leaves), else -1. */
+/* N of "checkpoint-N", also with ".old" or ".partial" behind it (what a crash inside a commit
+ * leaves); -1 for any other name. */
 static int64_t folder_number(const char *name)
 {
     enum { MAX_DIGITS = 18 };
@@ -406,8 +407,26 @@ static int64_t folder_number(const char *name)
     int digits = 0;
     for (name += PREFIX_LEN; *name >= '0' && *name <= '9' && digits < MAX_DIGITS; name++, digits++)
         number = number * 10 + (*name - '0');
-    const bool whole = *name == '\0' || strcmp(name, ".old") == 0;
-    return digits > 0 && whole ? number : -1;
+    const bool ours = *name == '\0' || strcmp(name, ".old") == 0 || strcmp(name, ".partial") == 0;
+    return digits > 0 && ours ? number : -1;
+}
+
+void checkpoint_recover(const char *output, Arena *scratch)
+{
+    const size_t mark = arena_mark(scratch);
+    const char **names;
+    size_t count;
+    if (folder_list(output, scratch, &names, &count)) {
+        for (size_t i = 0; i < count; i++) {
+            const int64_t number = folder_number(names[i]);
+            if (number < 0 || strchr(names[i], '.') == NULL)
+                continue;
+            const char *folder = checkpoint_path(output, number, scratch);
+            folder_recover(folder);
+            folder_abandon(folder);
+        }
+    }
+    arena_rewind(scratch, mark);
 }
 
 static bool usable(const char *folder, const char *run_id, Arena *scratch)
@@ -449,7 +468,8 @@ const char *checkpoint_latest(const char *output, const char *run_id, Arena *out
             return NULL;
         const char *folder = checkpoint_path(output, best, out);
         const size_t mark = arena_mark(out);
-        const bool ok = usable(folder, run_id, out);
+        folder_recover(folder); /* its name may be that of a leftover */
+        const bool ok = path_is_folder(folder) && usable(folder, run_id, out);
         arena_rewind(out, mark);
         if (ok)
             return folder;

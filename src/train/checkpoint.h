@@ -39,6 +39,9 @@ typedef struct CheckpointOwner {
 
 /* "output/checkpoint-<step>" */
 const char *checkpoint_path(const char *output, int64_t step, Arena *out);
+/* What a killed process left of checkpoints under output: an old folder is put back, a half-written
+ * one removed. Called once when a run opens its output. */
+void checkpoint_recover(const char *output, Arena *scratch);
 /* Writes that folder whole or not at all. */
 bool checkpoint_save(const char *output, const CheckpointOwner *owner, const CheckpointState *state,
                      const TrainVectors *vectors, Arena *scratch, Err *err);

@@ -264,13 +264,26 @@ static bool place(Run *run, Err *err)
     return true;
 }
 
+/* The output folder exists and holds nothing half-written of an earlier process. */
+static bool open_output(Run *run, Err *err)
+{
+    const char *output = run->options->output;
+    if (!folder_make(output, ERR_RUNTIME_IO_FAILED, err))
+        return false;
+    checkpoint_recover(output, &run->scratch);
+    const char *adapter = path_join(&run->scratch, output, ADAPTER_FOLDER);
+    folder_recover(adapter);
+    folder_abandon(adapter);
+    arena_rewind(&run->scratch, 0);
+    return true;
+}
+
 static bool run_open(Run *run, Err *err)
 {
     const TrainOptions *o = run->options;
-    if (!check_options(o, run->dataset, err) ||
-        !folder_make(o->output, ERR_RUNTIME_IO_FAILED, err) ||
-        !arena_open(&run->host, 0, err) || !arena_open(&run->records, 0, err) ||
-        !arena_open(&run->scratch, 0, err) || !load_start(run, err) || !make_plan(run, err) ||
+    if (!check_options(o, run->dataset, err) || !arena_open(&run->host, 0, err) ||
+        !arena_open(&run->records, 0, err) || !arena_open(&run->scratch, 0, err) ||
+        !open_output(run, err) || !load_start(run, err) || !make_plan(run, err) ||
         !make_data(run, err) || !make_state(run, err) || !place(run, err))
         return false;
     emit(run, (Event){.kind = o->resume_from != NULL ? EVENT_RUN_RESUMED : EVENT_RUN_STARTED,
@@ -316,20 +329,19 @@ static bool save_checkpoint(Run *run, Err *err)
 
 static bool save_adapter(Run *run, Err *err)
 {
-    const ErrCode code = ERR_RUNTIME_LORA_EXPORT_FAILED;
+    const ErrCode code = ERR_RUNTIME_IO_FAILED;
     const char *path = path_join(run->out, run->options->output, ADAPTER_FOLDER);
-    folder_recover(path);
-    const char *partial = folder_begin(path, &run->scratch, code, err);
-    if (partial == NULL)
-        return false;
+    Err why = {0};
+    const char *partial = folder_begin(path, &run->scratch, code, &why);
     step_store(&run->stepper, &run->vectors);
-    const bool ok = adapter_save_peft(run->adapter, run->model, run->vectors.values,
-                                      run->options->base_name, partial, err) &&
-                    folder_commit(path, code, err);
+    const bool ok = partial != NULL &&
+                    adapter_save_peft(run->adapter, run->model, run->vectors.values,
+                                      run->options->base_name, partial, &why) &&
+                    folder_commit(path, code, &why);
     arena_rewind(&run->scratch, 0);
     if (!ok) {
         folder_abandon(path);
-        return false;
+        return err_set(err, why.code, "cannot write the adapter '%s': %s", path, why.message);
     }
     run->result->adapter_path = path;
     return true;
