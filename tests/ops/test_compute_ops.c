@@ -150,12 +150,12 @@ static void products_are_sequential(void **state)
 {
     enum { M = 300, N = 500, K = 700 };
     static float a[M * K], b[K * N], c[3][M * N];
-    for (int i = 0; i < M * K; i++)
+    for (int64_t i = 0; i < M * K; i++)
         a[i] = (float)(i * 7919 % 1009) / 1009.0f - 0.5f;
-    for (int i = 0; i < K * N; i++)
+    for (int64_t i = 0; i < K * N; i++)
         b[i] = (float)(i * 104729 % 1013) / 1013.0f - 0.5f;
     Gemm g = {.m = M, .n = N, .k = K, .alpha = 1, .a = a, .lda = K, .b = b, .ldb = N, .ldc = N};
-    for (int i = 0; i < 2; i++) {
+    for (int64_t i = 0; i < 2; i++) {
         threads_set(i == 0 ? 1 : 3);
         g.c = c[i];
         gemm_nn(&g);
