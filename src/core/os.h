@@ -25,6 +25,14 @@ NORETURN void os_die_now(void);
 bool os_stderr_is_terminal(void);
 bool os_stdout_is_terminal(void);
 
+/* Holds all signals back from the calling thread until they are released: for code that a signal
+ * handler must not interrupt. */
+typedef struct OsSignals {
+    uint64_t words[16]; /* what was held back before */
+} OsSignals;
+void os_signals_hold(OsSignals *before);
+void os_signals_release(const OsSignals *before);
+
 /* Processor features that kernels ask for. */
 typedef struct CpuFeatures {
     bool avx2, fma, f16c, avx512, avx512_bf16, avx512_vnni, amx_bf16, neon;

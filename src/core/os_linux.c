@@ -291,3 +291,20 @@ const CpuFeatures *os_cpu_features(void)
     pthread_once(&cpu_once, read_cpu);
     return &cpu_features;
 }
+
+static_assert(sizeof(OsSignals) >= sizeof(sigset_t), "a signal set fits");
+
+void os_signals_hold(OsSignals *before)
+{
+    sigset_t all, old;
+    sigfillset(&all);
+    must(pthread_sigmask(SIG_SETMASK, &all, &old) == 0);
+    memcpy(before, &old, sizeof old);
+}
+
+void os_signals_release(const OsSignals *before)
+{
+    sigset_t old;
+    memcpy(&old, before, sizeof old);
+    must(pthread_sigmask(SIG_SETMASK, &old, NULL) == 0);
+}
