@@ -210,9 +210,13 @@ typedef void OpFn(Backend *backend, const OpCall *call);
  * call, data pointers may be imaginary (NULL still means "not wanted"). */
 typedef size_t ScratchFn(const Backend *backend, const OpCall *call, Pass pass);
 
+/* Where slabs lie: in ordinary memory, which the host may read in place, or on a device. */
+typedef enum BackendMemory { MEMORY_HOST, MEMORY_DEVICE } BackendMemory;
+
 /* What the plan must know of a machine to predict its memory without having it. */
 typedef struct BackendTraits {
     const char *name;       /* "cpu", "cuda" */
+    BackendMemory memory;
     int row_tail_multiple;  /* low-rank tails are rounded up to this; 0 = no tails */
     size_t fixed_bytes;     /* workspace taken once at open */
     size_t context_bytes;   /* what the driver takes before anything is asked for */

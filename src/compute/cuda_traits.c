@@ -138,7 +138,7 @@ static void op_without_device(Backend *backend, const OpCall *call)
 void backend_traits_cuda(Backend *backend)
 {
     *backend = (Backend){
-        .traits = {.name = "cuda", .row_tail_multiple = CUDA_ROW_TAIL,
+        .traits = {.name = "cuda", .memory = MEMORY_DEVICE, .row_tail_multiple = CUDA_ROW_TAIL,
                    .fixed_bytes = CUDA_WORKSPACE_BYTES, .context_bytes = CUDA_CONTEXT_BYTES,
                    .activation = DTYPE_BF16, .residual = DTYPE_BF16},
         .scratch = scratch_bytes,

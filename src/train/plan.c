@@ -39,8 +39,8 @@ static size_t weight_bytes(const Weight *weight)
 }
 
 /* Everything that is not in a slab: what the process holds now, the pages of the base that a step
- * reads, parameters and moments once more on the host while a checkpoint is written, the device's
- * own needs. */
+ * reads, a device's own needs, and parameters and moments once more on the host, from where
+ * checkpoints of a device are written. */
 static size_t other_bytes(const Model *model, const Adapter *adapter, const Backend *backend)
 {
     size_t bytes = (size_t)os_process_peak();
@@ -51,7 +51,8 @@ static size_t other_bytes(const Model *model, const Adapter *adapter, const Back
     bytes += weight_bytes(&model->embed);
     if (!model->config.tied)
         bytes += weight_bytes(&model->head);
-    bytes += 3 * (size_t)adapter->n_params * sizeof(float);
+    if (backend->traits.memory == MEMORY_DEVICE)
+        bytes += 3 * (size_t)adapter->n_params * sizeof(float);
     return bytes + backend->traits.fixed_bytes + backend->traits.context_bytes;
 }
 

@@ -37,7 +37,8 @@ typedef struct Run {
     Packer *packer;
     Microbatch *microbatches; /* [accumulation] */
     Stepper stepper;
-    TrainVectors vectors; /* host copies for checkpoints */
+    Arena vectors_arena;  /* empty where the host reads the backend's memory in place */
+    TrainVectors vectors; /* what checkpoints are written from */
 
     CheckpointState state; /* where the run stands; numbers is owned */
     float *losses;         /* [steps], in out */
@@ -165,9 +166,9 @@ static bool load_start(Run *run, Err *err)
 {
     const size_t n = (size_t)run->adapter->n_params;
     run->vectors = (TrainVectors){
-        .values = arena_array(&run->host, float, n),
-        .m = arena_array(&run->host, float, n),
-        .v = arena_array(&run->host, float, n),
+        .values = arena_array(&run->vectors_arena, float, n),
+        .m = arena_array(&run->vectors_arena, float, n),
+        .v = arena_array(&run->vectors_arena, float, n),
     };
     if (run->options->resume_from == NULL) {
         adapter_init_values(run->adapter, run->options->seed, run->vectors.values);
@@ -261,6 +262,11 @@ static bool place(Run *run, Err *err)
     step_place(&run->stepper, &setup, &run->slabs, &run->host, &run->records);
     tape_profile(run->stepper.tape, o->profile);
     step_load(&run->stepper, &run->vectors);
+    if (backend->traits.memory == MEMORY_HOST) {
+        const Adapter *adapter = run->adapter;
+        run->vectors = (TrainVectors){adapter->values, adapter->m, adapter->v};
+        arena_close(&run->vectors_arena);
+    }
     return true;
 }
 
@@ -283,8 +289,9 @@ static bool run_open(Run *run, Err *err)
     const TrainOptions *o = run->options;
     if (!check_options(o, run->dataset, err) || !arena_open(&run->host, 0, err) ||
         !arena_open(&run->records, 0, err) || !arena_open(&run->scratch, 0, err) ||
-        !open_output(run, err) || !load_start(run, err) || !make_plan(run, err) ||
-        !make_data(run, err) || !make_state(run, err) || !place(run, err))
+        !arena_open(&run->vectors_arena, 0, err) || !open_output(run, err) ||
+        !load_start(run, err) || !make_plan(run, err) || !make_data(run, err) ||
+        !make_state(run, err) || !place(run, err))
         return false;
     emit(run, (Event){.kind = o->resume_from != NULL ? EVENT_RUN_RESUMED : EVENT_RUN_STARTED,
                       .path = o->resume_from});
@@ -306,6 +313,7 @@ static void run_close(Run *run)
     run->adapter->values = run->adapter->grads = run->adapter->m = run->adapter->v = NULL;
     arena_close(&run->scratch);
     arena_close(&run->records);
+    arena_close(&run->vectors_arena);
     arena_close(&run->host);
 }
 

@@ -109,7 +109,8 @@ static void open_with(Backend *backend, const CpuKernels *kernels)
                         .panel_floats = PANEL_FLOATS, .head_floats = HEAD_FLOATS};
     must(state->threads >= 1);
     *backend = (Backend){
-        .traits = {.name = "cpu", .activation = DTYPE_F32, .residual = DTYPE_F32},
+        .traits = {.name = "cpu", .memory = MEMORY_HOST,
+                   .activation = DTYPE_F32, .residual = DTYPE_F32},
         .state = state,
         .scratch = scratch_bytes,
         .slab_open = slab_open,
