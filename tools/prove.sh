@@ -1,6 +1,6 @@
 #!/bin/sh
 # prove.sh — the long proof: ./check, then every golden file made anew by the reference libraries
-# and compared, then longer fuzzing (FUZZ_SECONDS each, 300), then tests/prove/*.sh, which get the
+# and compared, then longer fuzzing (FUZZ_SECONDS each, 60), then tests/prove/*.sh, which get the
 # program, the model and the oracles by environment.
 set -eu
 me=prove
@@ -29,7 +29,7 @@ for recipe in "$fresh"/*/make.py; do
 done
 "$python" tools/compare_golden.py tests/golden "$fresh" || die "golden files differ"
 
-FUZZ_SECONDS=${FUZZ_SECONDS:-300} sh tools/fuzz.sh
+FUZZ_SECONDS=${FUZZ_SECONDS:-60} sh tools/fuzz.sh
 
 BACKPROP=$root/build/backprop
 BP_TEST_MODEL=$model
