@@ -123,6 +123,9 @@ BP_API const bp_option *bp_options(size_t *count);
 BP_API const char *bp_info_json(bp_trainer *t);
 BP_API const char *bp_runs_json(bp_trainer *t, const char *status, int64_t limit);
 BP_API const char *bp_run_json(bp_trainer *t, const char *run_id);
+/* Rows of a data file as the model of the option "model" will see them ("row", "rows",
+ * "max-seq-length", "train-on-prompts"): tokens, texts, loss marks. Opens no weights. */
+BP_API const char *bp_data_preview_json(bp_trainer *t, const char *data);
 /* What the last bp_train, bp_export or bp_generate did. */
 BP_API const char *bp_result_json(bp_trainer *t);
 /* Mean loss (nats a token) of the opened model and adapter on a text file. False on error. */

@@ -42,6 +42,7 @@ int bp_close(bp_trainer *t)
         return 0;
     int code = err_is_set(&t->err) ? err_info(t->err.code)->exit_code : 0;
     tokenizer_close(t->tokenizer);
+    gguf_close(&t->texts);
     model_close(&t->model);
     json_free(t->result);
     buf_free(&t->text);

@@ -1,7 +1,8 @@
 /* handle.h — what a bp_trainer is, and the steps that several verbs share. Private to api/.
  *
  * Files: api.c (open, close, errors, options, events), resolve.c (what a model path means, loading
- * it), api_train.c, api_export.c, api_generate.c, api_info.c (information and history).
+ * it), api_train.c, api_export.c, api_generate.c, api_data.c (datasets without a run), api_info.c
+ * (information and history).
  */
 #ifndef API_HANDLE_H
 #define API_HANDLE_H
@@ -27,6 +28,10 @@ struct bp_trainer {
     const char *adapter_folder; /* PEFT folder or NULL */
     bool adapter_is_own;        /* made by bp_train on this handle */
     Model model;
+
+    /* Set by handle_texts. */
+    const char *texts_source;
+    Gguf texts; /* behind the tokenizer, when it is of a GGUF file */
     Tokenizer *tokenizer;
     Template *chat_template; /* NULL: the model has none */
 
@@ -49,6 +54,8 @@ bool handle_fail(bp_trainer *t);
 void handle_phase(bp_trainer *t, const char *text);
 /* Finds base and adapter of `source`, opens model, tokenizer and chat template. Idempotent. */
 bool handle_load(bp_trainer *t);
+/* Opens tokenizer and chat template of `source` (a GGUF file or a folder) and no weights. */
+bool handle_texts(bp_trainer *t, const char *source);
 /* Only the paths: base_path and adapter_folder of a model argument. */
 bool resolve_model(bp_trainer *t, const char *source);
 /* Opens the backend that the option "device" asks for. */

@@ -54,6 +54,51 @@ bool resolve_model(bp_trainer *t, const char *source)
     return err_hint(&t->err, "Pass the base with --base MODEL");
 }
 
+/* The tokenizer of the texts' own GGUF file or of a folder that has one. */
+static Tokenizer *open_tokenizer(bp_trainer *t, const char *path)
+{
+    assert(t->tokenizer == NULL);
+    if (path_is_folder(path))
+        return tokenizer_from_folder(path, &t->arena, &t->err);
+    if (!gguf_open(&t->texts, path, &t->arena, &t->err))
+        return NULL;
+    return tokenizer_from_gguf(&t->texts, &t->arena, &t->err);
+}
+
+static bool open_template(bp_trainer *t, const char *path)
+{
+    t->chat_template = NULL;
+    Str source = tokenizer_chat_template(t->tokenizer);
+    if (source.len > 0) {
+        t->chat_template = template_parse(source, path, &t->arena, &t->err);
+        return t->chat_template != NULL;
+    }
+    return true;
+}
+
+bool handle_texts(bp_trainer *t, const char *source)
+{
+    if (t->tokenizer != NULL && t->texts_source != NULL && strcmp(t->texts_source, source) == 0)
+        return true;
+    tokenizer_close(t->tokenizer);
+    t->tokenizer = NULL;
+    gguf_close(&t->texts);
+    Arena *scratch = &t->arena;
+    const char *path = source;
+    if (path_is_folder(source) && !path_exists(path_join(scratch, source, "tokenizer.json"))) {
+        if (!resolve_model(t, source))
+            return false;
+        path = t->base_path;
+    } else if (!path_exists(source)) {
+        return resolve_model(t, source); /* says why */
+    }
+    t->tokenizer = open_tokenizer(t, path);
+    if (t->tokenizer == NULL || !open_template(t, path))
+        return false;
+    t->texts_source = arena_strdup(&t->arena, source);
+    return true;
+}
+
 bool handle_load(bp_trainer *t)
 {
     if (t->loaded)
@@ -62,19 +107,9 @@ bool handle_load(bp_trainer *t)
     if (!resolve_model(t, t->source))
         return false;
     handle_phase(t, "Opening model");
-    if (!model_open(&t->model, t->base_path, &t->arena, &t->err))
+    if (!model_open(&t->model, t->base_path, &t->arena, &t->err) ||
+        !handle_texts(t, t->base_path))
         return false;
-    t->tokenizer = t->model.file.format == MODEL_GGUF
-                       ? tokenizer_from_gguf(&t->model.file.gguf, &t->arena, &t->err)
-                       : tokenizer_from_folder(t->base_path, &t->arena, &t->err);
-    if (t->tokenizer == NULL)
-        return false;
-    Str source = tokenizer_chat_template(t->tokenizer);
-    if (source.len > 0) {
-        t->chat_template = template_parse(source, t->base_path, &t->arena, &t->err);
-        if (t->chat_template == NULL)
-            return false;
-    }
     t->loaded = true;
     return true;
 }

@@ -27,8 +27,21 @@ static bool verb_takes(const Verb *verb, const bp_option *option)
 {
     assert(verb != NULL && option != NULL);
     char word[64];
-    snprintf(word, sizeof word, " %s ", verb->name);
+    int len = snprintf(word, sizeof word, " %s ", verb->name);
+    for (int i = 1; i + 1 < len; i++) /* "data report" is data-report in the table */
+        word[i] = word[i] == ' ' ? '-' : word[i];
     return strstr(option->verbs, word) != NULL;
+}
+
+/* A word that only stands before an action: "data" of "data report". */
+static bool is_group(const char *name)
+{
+    const size_t len = strlen(name);
+    for (size_t i = 0; i < verb_count; i++) {
+        if (strncmp(verbs[i].name, name, len) == 0 && verbs[i].name[len] == ' ')
+            return true;
+    }
+    return false;
 }
 
 static const Verb *find_verb(const char *name)
@@ -91,10 +104,11 @@ static bool unknown_flag(const Verb *verb, const char *text)
     return usage_error(verb, "unknown flag '%s'", text);
 }
 
-/* The verb is the first word that is neither a flag nor the value of one. */
+/* The verb is the first word (from argv[*index] on) that is neither a flag nor the value of one. */
 static const char *verb_word(int argc, char **argv, int *index)
 {
-    for (int i = 1; i < argc; i++) {
+    assert(*index > 0);
+    for (int i = *index; i < argc; i++) {
         const char *text = argv[i];
         if (text[0] != '-' || text[1] == '\0') {
             *index = i;
@@ -148,16 +162,12 @@ static bool check_positionals(const Args *args)
     return true;
 }
 
-bool args_parse(Args *args, int argc, char **argv)
+/* Finds the verb's one or two words; their places go to index (0 = none). */
+static bool take_verb(Args *args, int argc, char **argv, int index[2])
 {
-    assert(argc > 0 && argv[argc] == NULL);
-    *args = (Args){0};
-    int verb_index = 0;
-    for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++) {
-        args->help |= strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0;
-        args->version |= strcmp(argv[i], "--version") == 0 || strcmp(argv[i], "-V") == 0;
-    }
-    const char *name = verb_word(argc, argv, &verb_index);
+    index[0] = 1;
+    index[1] = 0;
+    const char *name = verb_word(argc, argv, &index[0]);
     if (args->version)
         return true;
     if (name == NULL && !args->help && argc > 1)
@@ -167,13 +177,37 @@ bool args_parse(Args *args, int argc, char **argv)
                    : unknown_flag(NULL, argv[1]);
     if (name == NULL)
         return true;
-    args->verb = find_verb(name);
+    char both[64];
+    snprintf(both, sizeof both, "%s", name);
+    if (is_group(name)) {
+        args->group = name;
+        index[1] = index[0] + 1;
+        const char *action = verb_word(argc, argv, &index[1]);
+        if (action == NULL)
+            return true;
+        snprintf(both, sizeof both, "%s %s", name, action);
+    }
+    args->verb = find_verb(both);
+    return args->verb != NULL || unknown_verb(both);
+}
+
+bool args_parse(Args *args, int argc, char **argv)
+{
+    assert(argc > 0 && argv[argc] == NULL);
+    *args = (Args){0};
+    int verb_index[2];
+    for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++) {
+        args->help |= strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0;
+        args->version |= strcmp(argv[i], "--version") == 0 || strcmp(argv[i], "-V") == 0;
+    }
+    if (!take_verb(args, argc, argv, verb_index))
+        return false;
     if (args->verb == NULL)
-        return unknown_verb(name);
+        return true;
     bool flags_end = false;
     for (int i = 1; i < argc && !args->help; i++) {
         const char *text = argv[i];
-        if (i == verb_index)
+        if (i == verb_index[0] || i == verb_index[1])
             continue;
         if (!flags_end && strcmp(text, "--") == 0) {
             flags_end = true;
@@ -198,8 +232,19 @@ void help_program(FILE *out)
           "  backprop export ./output --format gguf -q q8_0\n\nVerbs:\n",
           out);
     for (size_t i = 0; i < verb_count; i++)
-        fprintf(out, "  %-12s %s\n", verbs[i].name, verbs[i].summary);
+        fprintf(out, "  %-13s %s\n", verbs[i].name, verbs[i].summary);
     fputs("\nbackprop VERB --help shows a verb's flags; --version prints the version.\n", out);
+}
+
+void help_group(FILE *out, const char *group)
+{
+    const size_t len = strlen(group);
+    fprintf(out, "backprop %s: one of\n\n", group);
+    for (size_t i = 0; i < verb_count; i++) {
+        if (strncmp(verbs[i].name, group, len) == 0 && verbs[i].name[len] == ' ')
+            fprintf(out, "  %-13s %s\n", verbs[i].name, verbs[i].summary);
+    }
+    fprintf(out, "\nbackprop %s ACTION --help shows its flags.\n", group);
 }
 
 void help_verb(FILE *out, const Verb *verb)

@@ -30,6 +30,7 @@ typedef struct Given { /* one flag of the command line */
 
 typedef struct Args {
     const Verb *verb;
+    const char *group; /* "data": its action is missing when verb is NULL */
     Given given[ARGS_MAX];
     int n_given;
     const char *positionals[POSITIONALS_MAX];
@@ -40,6 +41,7 @@ typedef struct Args {
 /* False: a usage error was printed. */
 bool args_parse(Args *args, int argc, char **argv);
 void help_program(FILE *out);
+void help_group(FILE *out, const char *group);
 void help_verb(FILE *out, const Verb *verb);
 
 typedef enum Colour {
@@ -52,6 +54,9 @@ typedef enum Colour {
 } Colour;
 /* Prints text in a colour where the stream is a terminal (NO_COLOR, FORCE_COLOR obeyed). */
 void term_paint(FILE *out, Colour colour, const char *text);
+/* The same, but between two marks where there is no colour. */
+void term_paint_or_mark(FILE *out, Colour colour, const char *text, const char *open,
+                        const char *close);
 void term_error(const bp_error *error);
 void term_hint(const char *format, ...) PRINTF_LIKE(1, 2); /* "next:" line on stderr */
 void term_phase(const char *text);                         /* "==> …" on stderr */
@@ -68,6 +73,7 @@ int cmd_export(bp_trainer *t, const char *const *positionals, int n);
 int cmd_generate(bp_trainer *t, const char *const *positionals, int n);
 int cmd_info(bp_trainer *t, const char *const *positionals, int n);
 int cmd_list_runs(bp_trainer *t, const char *const *positionals, int n);
+int cmd_data_preview(bp_trainer *t, const char *const *positionals, int n);
 int cmd_show_run(bp_trainer *t, const char *const *positionals, int n);
 
 #endif

@@ -109,6 +109,10 @@ int main(int argc, char **argv)
         printf("backprop %s\n", bp_version());
         return fflush(stdout) == 0 ? 0 : 1;
     }
+    if (args.verb == NULL && args.group != NULL) {
+        help_group(args.help ? stdout : stderr, args.group);
+        return args.help ? 0 : 1;
+    }
     if (args.verb == NULL) {
         help_program(args.help ? stdout : stderr);
         return args.help ? 0 : 1;

@@ -35,6 +35,15 @@ void term_paint(FILE *out, Colour colour, const char *text)
         fprintf(out, "%s%s\033[0m", codes[colour], text);
 }
 
+void term_paint_or_mark(FILE *out, Colour colour, const char *text, const char *open,
+                        const char *close)
+{
+    const bool painted = wants_colour(out);
+    fputs(painted ? "" : open, out);
+    term_paint(out, colour, text);
+    fputs(painted ? "" : close, out);
+}
+
 void term_progress_end(void)
 {
     if (bar_open)
