@@ -126,16 +126,29 @@ static bool failed(cudaError_t status, const char *what, Err *err)
     if (status == cudaSuccess)
         return false;
     err_set(err, ERR_DEP_GPU_NOT_AVAILABLE, "%s: %s", what, cudaGetErrorString(status));
-    if (status == cudaErrorInsufficientDriver)
-        err_hint(err, "Update the NVIDIA driver (this build needs one for CUDA %d.%d)",
-                 CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10);
     return true;
+}
+
+/* The runtime's own answer to a missing driver speaks of versions. */
+static bool check_driver(Err *err)
+{
+    int driver = 0;
+    if (failed(cudaDriverGetVersion(&driver), "cannot ask the NVIDIA driver", err))
+        return false;
+    if (driver >= CUDART_VERSION / 1000 * 1000) /* minor versions of one major agree */
+        return true;
+    if (driver == 0)
+        return err_set(err, ERR_DEP_GPU_NOT_AVAILABLE, "no NVIDIA driver on this machine");
+    err_set(err, ERR_DEP_GPU_NOT_AVAILABLE, "the NVIDIA driver is too old: it knows CUDA %d.%d",
+            driver / 1000, driver % 1000 / 10);
+    return err_hint(err, "Update the driver to one for CUDA %d, or pass --device cpu",
+                    CUDART_VERSION / 1000);
 }
 
 static bool choose_device(int device, Err *err)
 {
     int count = 0, major = 0, minor = 0;
-    if (failed(cudaGetDeviceCount(&count), "no usable NVIDIA GPU", err))
+    if (!check_driver(err) || failed(cudaGetDeviceCount(&count), "no usable NVIDIA GPU", err))
         return false;
     if (device < 0 || device >= count)
         return err_set(err, ERR_DEP_GPU_NOT_AVAILABLE, "no GPU with index '%d': %d found", device,
