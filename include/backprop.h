@@ -110,7 +110,7 @@ typedef struct bp_option {
     const char *values;  /* "cosine|linear|constant", "1..4096", "auto|1..4096", or "" */
     const char *fallback;/* default as text */
     const char *variable;/* BACKPROPAGATE_…, or "" */
-    const char *verbs;   /* " train export ": verbs that take it, space on both sides */
+    const char *verbs;   /* " train export ": verbs that take it; "*": all */
     const char *meta;    /* placeholder in help */
     const char *help;
 } bp_option;

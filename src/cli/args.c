@@ -30,7 +30,7 @@ static bool verb_takes(const Verb *verb, const bp_option *option)
     int len = snprintf(word, sizeof word, " %s ", verb->name);
     for (int i = 1; i + 1 < len; i++) /* "data report" is data-report in the table */
         word[i] = word[i] == ' ' ? '-' : word[i];
-    return strstr(option->verbs, word) != NULL;
+    return strcmp(option->verbs, "*") == 0 || strstr(option->verbs, word) != NULL;
 }
 
 /* A word that only stands before an action: "data" of "data report". */
