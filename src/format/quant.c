@@ -18,7 +18,16 @@ static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "rows are copied as the
 #undef X
 static_assert(ROW_BYTES_Q4_0 + 0 == QB_Q4_0_BYTES && ROW_BLOCK_Q4_0 + 0 == QB_BLOCK, "block");
 static_assert(ROW_BYTES_Q4_1 + 0 == QB_Q4_1_BYTES && ROW_BLOCK_Q4_1 + 0 == QB_BLOCK, "block");
+static_assert(ROW_BYTES_Q5_0 + 0 == QB_Q5_0_BYTES && ROW_BLOCK_Q5_0 + 0 == QB_BLOCK, "block");
+static_assert(ROW_BYTES_Q5_1 + 0 == QB_Q5_1_BYTES && ROW_BLOCK_Q5_1 + 0 == QB_BLOCK, "block");
 static_assert(ROW_BYTES_Q8_0 + 0 == QB_Q8_0_BYTES && ROW_BLOCK_Q8_0 + 0 == QB_BLOCK, "block");
+static_assert(ROW_BYTES_Q2_K + 0 == QB_Q2_K_BYTES && ROW_BLOCK_Q2_K + 0 == QB_SUPER, "block");
+static_assert(ROW_BYTES_Q3_K + 0 == QB_Q3_K_BYTES && ROW_BLOCK_Q3_K + 0 == QB_SUPER, "block");
+static_assert(ROW_BYTES_Q4_K + 0 == QB_Q4_K_BYTES && ROW_BLOCK_Q4_K + 0 == QB_SUPER, "block");
+static_assert(ROW_BYTES_Q5_K + 0 == QB_Q5_K_BYTES && ROW_BLOCK_Q5_K + 0 == QB_SUPER, "block");
+static_assert(ROW_BYTES_Q6_K + 0 == QB_Q6_K_BYTES && ROW_BLOCK_Q6_K + 0 == QB_SUPER, "block");
+static_assert(ROW_BYTES_IQ4_NL + 0 == QB_IQ4_NL_BYTES && ROW_BLOCK_IQ4_NL + 0 == QB_BLOCK, "block");
+static_assert(ROW_BYTES_IQ4_XS + 0 == QB_IQ4_XS_BYTES && ROW_BLOCK_IQ4_XS + 0 == QB_SUPER, "block");
 static_assert(sizeof(float) == 4 && sizeof(int32_t) == ROW_BYTES_I32, "plain elements");
 
 /* Rows of 16-bit floats go in pieces of a fixed count, which compilers vectorise at -O2. */
@@ -67,6 +76,22 @@ static void decode_i32(const uint8_t *restrict src, float *restrict dst, int64_t
     }
 }
 
+static void decode_blocks(Dtype dtype, const uint8_t *src, float *dst, int64_t blocks)
+{
+    static void (*const decoders[DTYPE_COUNT])(const uint8_t *restrict, float *restrict) = {
+        [DTYPE_Q4_0] = qb_decode_q4_0,     [DTYPE_Q4_1] = qb_decode_q4_1,
+        [DTYPE_Q5_0] = qb_decode_q5_0,     [DTYPE_Q5_1] = qb_decode_q5_1,
+        [DTYPE_Q8_0] = qb_decode_q8_0,     [DTYPE_Q2_K] = qb_decode_q2_k,
+        [DTYPE_Q3_K] = qb_decode_q3_k,     [DTYPE_Q4_K] = qb_decode_q4_k,
+        [DTYPE_Q5_K] = qb_decode_q5_k,     [DTYPE_Q6_K] = qb_decode_q6_k,
+        [DTYPE_IQ4_NL] = qb_decode_iq4_nl, [DTYPE_IQ4_XS] = qb_decode_iq4_xs,
+    };
+    const DtypeInfo *info = dtype_info(dtype);
+    must(decoders[dtype] != NULL);
+    for (int64_t b = 0; b < blocks; b++)
+        decoders[dtype](src + b * info->block_bytes, dst + b * info->block);
+}
+
 void quant_decode_row(Dtype dtype, const void *src, float *dst, int64_t cols)
 {
     must(dtype < DTYPE_COUNT && cols >= 0);
@@ -88,22 +113,9 @@ void quant_decode_row(Dtype dtype, const void *src, float *dst, int64_t cols)
     case DTYPE_I32:
         decode_i32(bytes, dst, cols);
         return;
-    case DTYPE_Q4_0:
-        for (int64_t b = 0; b < blocks; b++)
-            qb_decode_q4_0(bytes + b * QB_Q4_0_BYTES, dst + b * QB_BLOCK);
-        return;
-    case DTYPE_Q4_1:
-        for (int64_t b = 0; b < blocks; b++)
-            qb_decode_q4_1(bytes + b * QB_Q4_1_BYTES, dst + b * QB_BLOCK);
-        return;
-    case DTYPE_Q8_0:
-        for (int64_t b = 0; b < blocks; b++)
-            qb_decode_q8_0(bytes + b * QB_Q8_0_BYTES, dst + b * QB_BLOCK);
-        return;
-    case DTYPE_COUNT:
-        break;
+    default:
+        decode_blocks(dtype, bytes, dst, blocks);
     }
-    must(!"a dtype without decoder");
 }
 
 static void store16(uint8_t *dst, uint16_t value)

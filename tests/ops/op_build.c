@@ -179,6 +179,37 @@ static void draw_block(OpTest *t, Dtype dtype, uint8_t *p, double *value)
     }
 }
 
+/* Blocks whose layouts are proved elsewhere (tests/golden/quant): random levels and scales, with
+ * halves of a size that makes values near 1. */
+static void draw_decoded(OpTest *t, Dtype dtype, uint8_t *p, double *value)
+{
+    static const struct {
+        void (*decode)(const uint8_t *restrict block, float *restrict out);
+        int d, d_exponent, m, m_exponent; /* m -1: none */
+    } kinds[DTYPE_COUNT] = {
+        [DTYPE_Q5_0] = {qb_decode_q5_0, 0, -5, -1, 0},
+        [DTYPE_Q5_1] = {qb_decode_q5_1, 0, -6, 2, -2},
+        [DTYPE_IQ4_NL] = {qb_decode_iq4_nl, 0, -8, -1, 0},
+        [DTYPE_Q2_K] = {qb_decode_q2_k, 80, -6, 82, -5},
+        [DTYPE_Q3_K] = {qb_decode_q3_k, 108, -8, -1, 0},
+        [DTYPE_Q4_K] = {qb_decode_q4_k, 0, -11, 2, -7},
+        [DTYPE_Q5_K] = {qb_decode_q5_k, 0, -12, 2, -7},
+        [DTYPE_Q6_K] = {qb_decode_q6_k, 208, -13, -1, 0},
+        [DTYPE_IQ4_XS] = {qb_decode_iq4_xs, 0, -13, -1, 0},
+    };
+    const DtypeInfo *info = dtype_info(dtype);
+    must(kinds[dtype].decode != NULL && info->block <= QB_SUPER);
+    for (int i = 0; i < info->block_bytes; i++)
+        p[i] = (uint8_t)draw_below(t, 256);
+    draw_half(t, kinds[dtype].d_exponent, p + kinds[dtype].d);
+    if (kinds[dtype].m >= 0)
+        draw_half(t, kinds[dtype].m_exponent, p + kinds[dtype].m);
+    float out[QB_SUPER];
+    kinds[dtype].decode(p, out);
+    for (int j = 0; j < info->block; j++)
+        value[j] = out[j];
+}
+
 static OpSlot *weight_make(OpTest *t, const char *name, int i, int64_t rows, int64_t cols,
                            const Weight **field)
 {
@@ -196,8 +227,10 @@ static OpSlot *weight_make(OpTest *t, const char *name, int i, int64_t rows, int
         uint8_t *p = w->bytes + (size_t)b * (size_t)info->block_bytes;
         if (info->block == 1)
             draw_plain(t, dtype, p, s->val + b);
-        else
+        else if (dtype == DTYPE_Q4_0 || dtype == DTYPE_Q4_1 || dtype == DTYPE_Q8_0)
             draw_block(t, dtype, p, s->val + b * info->block);
+        else
+            draw_decoded(t, dtype, p, s->val + b * info->block);
     }
     return s;
 }

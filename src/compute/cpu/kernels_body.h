@@ -144,7 +144,17 @@ BODY_INLINE void load_group(Dtype dtype, const uint8_t *p, vf out[GROUP_VECTORS]
         const vf d = v_set1(HALF(qb_load16(p)));
         for (int i = 0; i < GROUP_VECTORS; i++)
             out[i] = __builtin_convertvector(V_I8(p + 2 + i * VL), vf) * d;
+    } else if (dtype == DTYPE_Q5_0 || dtype == DTYPE_Q5_1 || dtype == DTYPE_IQ4_NL) {
+        float values[GROUP];
+        if (dtype == DTYPE_Q5_0)
+            qb_decode_q5_0(p, values);
+        else if (dtype == DTYPE_Q5_1)
+            qb_decode_q5_1(p, values);
+        else
+            qb_decode_iq4_nl(p, values);
+        memcpy(out, values, sizeof values);
     } else { /* products of a scale and a few bits are exact, so fusing changes nothing */
+        assert(dtype == DTYPE_Q4_0 || dtype == DTYPE_Q4_1);
         const bool has_min = dtype == DTYPE_Q4_1;
         const vf d = v_set1(HALF(qb_load16(p)));
         const vf m = has_min ? v_set1(HALF(qb_load16(p + 2))) : -8.0f * d;
@@ -172,9 +182,39 @@ BODY_INLINE size_t group_bytes(Dtype dtype)
     case DTYPE_F32: return GROUP * 4;
     case DTYPE_Q4_0: return QB_Q4_0_BYTES;
     case DTYPE_Q4_1: return QB_Q4_1_BYTES;
+    case DTYPE_Q5_0: return QB_Q5_0_BYTES;
+    case DTYPE_Q5_1: return QB_Q5_1_BYTES;
     case DTYPE_Q8_0: return QB_Q8_0_BYTES;
-    default: return GROUP * 2;
+    case DTYPE_IQ4_NL: return QB_IQ4_NL_BYTES;
+    default: assert(dtype == DTYPE_F16 || dtype == DTYPE_BF16); return GROUP * 2;
     }
+}
+
+/* One super-block to memory; returns its bytes, 0 for types without super-blocks. */
+BODY_INLINE size_t decode_super(Dtype dtype, const uint8_t *p, float out[QB_SUPER])
+{
+    switch (dtype) {
+    case DTYPE_Q2_K: qb_decode_q2_k(p, out); return QB_Q2_K_BYTES;
+    case DTYPE_Q3_K: qb_decode_q3_k(p, out); return QB_Q3_K_BYTES;
+    case DTYPE_Q4_K: qb_decode_q4_k(p, out); return QB_Q4_K_BYTES;
+    case DTYPE_Q5_K: qb_decode_q5_k(p, out); return QB_Q5_K_BYTES;
+    case DTYPE_Q6_K: qb_decode_q6_k(p, out); return QB_Q6_K_BYTES;
+    case DTYPE_IQ4_XS: qb_decode_iq4_xs(p, out); return QB_IQ4_XS_BYTES;
+    default: return 0;
+    }
+}
+
+BODY_INLINE bool has_supers(Dtype dtype)
+{
+    return dtype == DTYPE_Q2_K || dtype == DTYPE_Q3_K || dtype == DTYPE_Q4_K ||
+           dtype == DTYPE_Q5_K || dtype == DTYPE_Q6_K || dtype == DTYPE_IQ4_XS;
+}
+
+BODY_INLINE void dequant_supers(Dtype dtype, const uint8_t *src, float *dst, int64_t n)
+{
+    assert(n % QB_SUPER == 0);
+    for (int64_t i = 0; i < n; i += QB_SUPER)
+        src += decode_super(dtype, src, dst + i);
 }
 
 BODY_INLINE void dequant_as(Dtype dtype, const uint8_t *src, float *dst, int64_t n)
@@ -199,7 +239,16 @@ static void dequant(Dtype dtype, const uint8_t *src, float *dst, int64_t n)
     case DTYPE_BF16: dequant_as(DTYPE_BF16, src, dst, n); return;
     case DTYPE_Q4_0: dequant_as(DTYPE_Q4_0, src, dst, n); return;
     case DTYPE_Q4_1: dequant_as(DTYPE_Q4_1, src, dst, n); return;
+    case DTYPE_Q5_0: dequant_as(DTYPE_Q5_0, src, dst, n); return;
+    case DTYPE_Q5_1: dequant_as(DTYPE_Q5_1, src, dst, n); return;
     case DTYPE_Q8_0: dequant_as(DTYPE_Q8_0, src, dst, n); return;
+    case DTYPE_IQ4_NL: dequant_as(DTYPE_IQ4_NL, src, dst, n); return;
+    case DTYPE_Q2_K: dequant_supers(DTYPE_Q2_K, src, dst, n); return;
+    case DTYPE_Q3_K: dequant_supers(DTYPE_Q3_K, src, dst, n); return;
+    case DTYPE_Q4_K: dequant_supers(DTYPE_Q4_K, src, dst, n); return;
+    case DTYPE_Q5_K: dequant_supers(DTYPE_Q5_K, src, dst, n); return;
+    case DTYPE_Q6_K: dequant_supers(DTYPE_Q6_K, src, dst, n); return;
+    case DTYPE_IQ4_XS: dequant_supers(DTYPE_IQ4_XS, src, dst, n); return;
     default: must(!"dtype that weights may have");
     }
 }
@@ -226,6 +275,14 @@ BODY_INLINE void dot_row_as(Dtype dtype, const uint8_t *row, const DotRows *a, c
     vf acc[DOT_AT_ONCE][MAX_CHAINS] = {{{0}}};
     vf group[GROUP_VECTORS];
     int64_t i = 0;
+    while (has_supers(dtype) && i < a->cols) {
+        float block[QB_SUPER];
+        row += decode_super(dtype, row, block);
+        for (int g = 0; g < QB_SUPER; g += GROUP, i += GROUP) {
+            memcpy(group, block + g, sizeof group);
+            accumulate(group, x + i, a->x_stride, n_x, chains, acc);
+        }
+    }
     for (; i + GROUP <= a->cols; i += GROUP, row += group_bytes(dtype)) {
         load_group(dtype, row, group);
         accumulate(group, x + i, a->x_stride, n_x, chains, acc);
@@ -271,7 +328,16 @@ static void dot_rows(const DotRows *a)
     case DTYPE_BF16: dot_rows_as(DTYPE_BF16, a); return;
     case DTYPE_Q4_0: dot_rows_as(DTYPE_Q4_0, a); return;
     case DTYPE_Q4_1: dot_rows_as(DTYPE_Q4_1, a); return;
+    case DTYPE_Q5_0: dot_rows_as(DTYPE_Q5_0, a); return;
+    case DTYPE_Q5_1: dot_rows_as(DTYPE_Q5_1, a); return;
     case DTYPE_Q8_0: dot_rows_as(DTYPE_Q8_0, a); return;
+    case DTYPE_IQ4_NL: dot_rows_as(DTYPE_IQ4_NL, a); return;
+    case DTYPE_Q2_K: dot_rows_as(DTYPE_Q2_K, a); return;
+    case DTYPE_Q3_K: dot_rows_as(DTYPE_Q3_K, a); return;
+    case DTYPE_Q4_K: dot_rows_as(DTYPE_Q4_K, a); return;
+    case DTYPE_Q5_K: dot_rows_as(DTYPE_Q5_K, a); return;
+    case DTYPE_Q6_K: dot_rows_as(DTYPE_Q6_K, a); return;
+    case DTYPE_IQ4_XS: dot_rows_as(DTYPE_IQ4_XS, a); return;
     default: must(!"dtype that weights may have");
     }
 }

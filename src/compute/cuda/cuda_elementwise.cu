@@ -40,14 +40,37 @@ static __global__ void convert_blocks(SourceType type, const uint8_t *src, bf16 
     if (i >= rows * row_blocks)
         return;
     float out[QB_BLOCK];
-    if (type == SOURCE_Q4_0)
-        qb_decode_q4_0(src + i * QB_Q4_0_BYTES, out);
-    else if (type == SOURCE_Q4_1)
-        qb_decode_q4_1(src + i * QB_Q4_1_BYTES, out);
-    else
-        qb_decode_q8_0(src + i * QB_Q8_0_BYTES, out);
+    switch (type) {
+    case SOURCE_Q4_0: qb_decode_q4_0(src + i * QB_Q4_0_BYTES, out); break;
+    case SOURCE_Q4_1: qb_decode_q4_1(src + i * QB_Q4_1_BYTES, out); break;
+    case SOURCE_Q5_0: qb_decode_q5_0(src + i * QB_Q5_0_BYTES, out); break;
+    case SOURCE_Q5_1: qb_decode_q5_1(src + i * QB_Q5_1_BYTES, out); break;
+    case SOURCE_IQ4_NL: qb_decode_iq4_nl(src + i * QB_IQ4_NL_BYTES, out); break;
+    default: qb_decode_q8_0(src + i * QB_Q8_0_BYTES, out);
+    }
     bf16 *to = dst + i / row_blocks * dst_stride + i % row_blocks * QB_BLOCK;
     for (int j = 0; j < QB_BLOCK; j++)
+        to[j] = __float2bfloat16_rn(out[j]);
+}
+
+/* One thread a super-block, through its local memory: weights are converted once, at open. */
+static __global__ void convert_supers(SourceType type, const uint8_t *src, bf16 *dst,
+                                      int64_t dst_stride, int64_t rows, int64_t row_supers)
+{
+    const int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (i >= rows * row_supers)
+        return;
+    float out[QB_SUPER];
+    switch (type) {
+    case SOURCE_Q2_K: qb_decode_q2_k(src + i * QB_Q2_K_BYTES, out); break;
+    case SOURCE_Q3_K: qb_decode_q3_k(src + i * QB_Q3_K_BYTES, out); break;
+    case SOURCE_Q4_K: qb_decode_q4_k(src + i * QB_Q4_K_BYTES, out); break;
+    case SOURCE_Q5_K: qb_decode_q5_k(src + i * QB_Q5_K_BYTES, out); break;
+    case SOURCE_Q6_K: qb_decode_q6_k(src + i * QB_Q6_K_BYTES, out); break;
+    default: qb_decode_iq4_xs(src + i * QB_IQ4_XS_BYTES, out);
+    }
+    bf16 *to = dst + i / row_supers * dst_stride + i % row_supers * QB_SUPER;
+    for (int j = 0; j < QB_SUPER; j++)
         to[j] = __float2bfloat16_rn(out[j]);
 }
 
@@ -55,6 +78,12 @@ extern "C" void kernel_convert_rows(cudaStream_t stream, SourceType type, const 
                                     void *dst, int64_t dst_stride, int64_t rows, int64_t cols)
 {
     enum { THREADS = 256, MAX_BLOCKS = 1024 };
+    if (type >= SOURCE_Q2_K) {
+        const int64_t row_supers = cols / QB_SUPER;
+        convert_supers<<<blocks_for(rows * row_supers, THREADS), THREADS, 0, stream>>>(
+            type, (const uint8_t *)src, (bf16 *)dst, dst_stride, rows, row_supers);
+        return;
+    }
     if (type >= SOURCE_Q4_0) {
         const int64_t row_blocks = cols / QB_BLOCK;
         convert_blocks<<<blocks_for(rows * row_blocks, THREADS), THREADS, 0, stream>>>(

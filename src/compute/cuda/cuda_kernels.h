@@ -24,7 +24,9 @@ typedef struct DeviceMatrix {
 
 /* Storage types that can be converted; values are those of the kernel's switch. */
 typedef enum SourceType {
-    SOURCE_BF16, SOURCE_F16, SOURCE_F32, SOURCE_Q4_0, SOURCE_Q4_1, SOURCE_Q8_0
+    SOURCE_BF16, SOURCE_F16, SOURCE_F32,
+    SOURCE_Q4_0, SOURCE_Q4_1, SOURCE_Q5_0, SOURCE_Q5_1, SOURCE_Q8_0, SOURCE_IQ4_NL, /* blocks */
+    SOURCE_Q2_K, SOURCE_Q3_K, SOURCE_Q4_K, SOURCE_Q5_K, SOURCE_Q6_K, SOURCE_IQ4_XS  /* of 256 */
 } SourceType;
 
 /* dst[row][0..cols) = bf16(src[row]); any cols. src: packed rows, may be pinned host memory. */

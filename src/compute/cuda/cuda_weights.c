@@ -16,7 +16,16 @@ static SourceType source_type(Dtype dtype)
     case DTYPE_F32: return SOURCE_F32;
     case DTYPE_Q4_0: return SOURCE_Q4_0;
     case DTYPE_Q4_1: return SOURCE_Q4_1;
+    case DTYPE_Q5_0: return SOURCE_Q5_0;
+    case DTYPE_Q5_1: return SOURCE_Q5_1;
     case DTYPE_Q8_0: return SOURCE_Q8_0;
+    case DTYPE_IQ4_NL: return SOURCE_IQ4_NL;
+    case DTYPE_Q2_K: return SOURCE_Q2_K;
+    case DTYPE_Q3_K: return SOURCE_Q3_K;
+    case DTYPE_Q4_K: return SOURCE_Q4_K;
+    case DTYPE_Q5_K: return SOURCE_Q5_K;
+    case DTYPE_Q6_K: return SOURCE_Q6_K;
+    case DTYPE_IQ4_XS: return SOURCE_IQ4_XS;
     default: must(!"a weight type without conversion"); return SOURCE_BF16;
     }
 }

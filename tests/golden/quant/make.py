@@ -50,3 +50,17 @@ for name, qtype, size, scales in (("q4_0", T.Q4_0, 18, 1), ("q4_1", T.Q4_1, 20, 
     blocks = np.concatenate([blocks, made.reshape(16, size)])
     blocks.tofile(here / f"blocks.{name}")
     quants.dequantize(blocks, qtype).astype(np.float32).tofile(here / f"blocks.{name}.f32")
+
+# The other block types: (name, type, bytes, where their f16 scales lie, blocks).
+for name, qtype, size, scales, count in (
+        ("q5_0", T.Q5_0, 22, (0,), 64), ("q5_1", T.Q5_1, 24, (0, 2), 64),
+        ("iq4_nl", T.IQ4_NL, 18, (0,), 64), ("q2_k", T.Q2_K, 84, (80, 82), 8),
+        ("q3_k", T.Q3_K, 110, (108,), 8), ("q4_k", T.Q4_K, 144, (0, 2), 8),
+        ("q5_k", T.Q5_K, 176, (0, 2), 8), ("q6_k", T.Q6_K, 210, (208,), 8),
+        ("iq4_xs", T.IQ4_XS, 136, (0,), 8)):
+    blocks = rng.integers(0, 256, (count, size), dtype=np.uint8)
+    for s in scales:
+        high = blocks[:, s + 1]
+        blocks[:, s + 1] = np.where((high & 0x7C) == 0x7C, high & 0x3F, high)
+    blocks.tofile(here / f"blocks.{name}")
+    quants.dequantize(blocks, qtype).astype(np.float32).tofile(here / f"blocks.{name}.f32")
