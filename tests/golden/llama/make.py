@@ -82,6 +82,15 @@ def load(name):
                                             attn_implementation="eager")
 
 
+def sort_targets(path):
+    """PEFT writes its set of target modules in an order that changes from run to run."""
+    with open(path) as file:
+        config = json.load(file)
+    config["target_modules"].sort()
+    with open(path, "w") as file:
+        json.dump(config, file, indent=2, sort_keys=True)
+
+
 def make(name):
     changes, targets, rank, alpha = MODELS[name]
     folder = os.path.join(HERE, name)
@@ -114,6 +123,7 @@ def make(name):
             param.data = 0.1 * torch.randn_like(param)
     model.peft_config["default"].base_model_name_or_path = name
     model.save_pretrained(os.path.join(folder, "adapter"))
+    sort_targets(os.path.join(folder, "adapter", "adapter_config.json"))
     os.remove(os.path.join(folder, "adapter", "README.md"))
 
     optimizer = torch.optim.AdamW(trained.values(), lr=LR, weight_decay=DECAY)
