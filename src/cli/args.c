@@ -85,6 +85,11 @@ static const bp_option *find_option(const Verb *verb, const char *flag, size_t l
     return NULL;
 }
 
+bool verb_has_flag(const Verb *verb, const char *flag)
+{
+    return find_option(verb, flag, strlen(flag), 0) != NULL;
+}
+
 static bool unknown_flag(const Verb *verb, const char *text)
 {
     size_t count = 0;

@@ -40,6 +40,7 @@ typedef struct Args {
 
 /* False: a usage error was printed. */
 bool args_parse(Args *args, int argc, char **argv);
+bool verb_has_flag(const Verb *verb, const char *flag);
 void help_program(FILE *out);
 void help_group(FILE *out, const char *group);
 void help_verb(FILE *out, const Verb *verb);

@@ -20,6 +20,10 @@ const char *os_env(const char *name);    /* NULL when unset or empty */
 /* Address space that reads as zero and is committed as it is touched; NULL when there is none. */
 void *os_reserve(size_t bytes);
 void os_release(void *base, size_t bytes);
+/* Replaces this process by the same program with the same arguments and name=value in its
+ * environment, for what libraries read when they are loaded. Returns when name was set already, or
+ * when the system has no such thing. */
+void os_restart_with(const char *name, const char *value, char *const *argv);
 /* Ends the process as kill -9 would: nothing is flushed, nothing is run (fault tests). */
 NORETURN void os_die_now(void);
 bool os_stderr_is_terminal(void);

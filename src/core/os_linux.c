@@ -185,6 +185,13 @@ const char *os_env(const char *name)
     return value != NULL && value[0] != '\0' ? value : NULL;
 }
 
+void os_restart_with(const char *name, const char *value, char *const *argv)
+{
+    assert(name != NULL && value != NULL && argv != NULL);
+    if (getenv(name) == NULL && setenv(name, value, 1) == 0)
+        execv("/proc/self/exe", argv);
+}
+
 void *os_reserve(size_t bytes)
 {
     int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
