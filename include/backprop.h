@@ -62,7 +62,8 @@ typedef struct bp_train_options {
     const char *resume; /* run id, or its unique beginning */
 } bp_train_options;
 
-/* Trains an adapter on `data` (.jsonl, .json, .txt, .md). Saves OUT/lora, checkpoints
+/* Trains an adapter on `data`: a file (.jsonl, .json, .csv, .txt, .md, or gzip of one), or several,
+ * one a line, each with an optional weight ("a.jsonl\nb.csv.gz:0.5"). Saves OUT/lora, checkpoints
  * OUT/checkpoint-N and OUT/run_history.json. options may be NULL. */
 BP_API bool bp_train(bp_trainer *t, const char *data, const bp_train_options *options);
 
@@ -106,7 +107,7 @@ typedef struct bp_option {
     const char *name;    /* for bp_set; the flag is --<flag> */
     const char *flag;
     char letter;         /* 'm' for -m, 0 = none */
-    const char *kind;    /* "flag", "int", "number", "choice", "text" */
+    const char *kind;    /* "flag", "int", "number", "choice", "text", "list" (a line each) */
     const char *values;  /* "cosine|linear|constant", "1..4096", "auto|1..4096", or "" */
     const char *fallback;/* default as text */
     const char *variable;/* BACKPROPAGATE_…, or "" */

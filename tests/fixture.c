@@ -94,18 +94,24 @@ void fixture_dataset(Dataset *dataset, int64_t n, int32_t min_len, int32_t max_l
 {
     must(n > 0 && min_len >= 2 && max_len >= min_len);
     *dataset = (Dataset){.n_examples = n, .n_rows = n};
-    dataset->examples = arena_array(out, Example, n);
-    dataset->tokens = arena_array(out, int32_t, n * max_len);
-    dataset->loss = arena_array(out, uint8_t, n * max_len);
+    Example *examples = arena_array(out, Example, n);
+    int32_t *tokens = arena_array(out, int32_t, n * max_len);
+    uint8_t *loss = arena_array(out, uint8_t, n * max_len);
+    dataset->examples = examples;
+    dataset->tokens = tokens;
+    dataset->loss = loss;
     const uint64_t span = (uint64_t)(max_len - min_len) + 1;
     for (int64_t i = 0; i < n; i++) {
         const uint32_t sub = (uint32_t)i + 1;
         const int32_t len = min_len + (int32_t)rng_below(seed, RNG_TEST, 0, (uint64_t)i, span);
-        dataset->examples[i] = (Example){dataset->n_tokens, len, len - len / 2, (int32_t)i + 1};
+        examples[i] = (Example){.start = dataset->n_tokens,
+                                .len = len,
+                                .n_loss = len - len / 2,
+                                .line = (int32_t)i + 1};
         for (int32_t t = 0; t < len; t++) {
             const uint64_t token = rng_below(seed, RNG_TEST, sub, (uint64_t)t, FIXTURE_VOCAB);
-            dataset->tokens[dataset->n_tokens + t] = (int32_t)token;
-            dataset->loss[dataset->n_tokens + t] = t >= len / 2;
+            tokens[dataset->n_tokens + t] = (int32_t)token;
+            loss[dataset->n_tokens + t] = t >= len / 2;
         }
         dataset->n_tokens += len;
         dataset->n_loss += len - len / 2;

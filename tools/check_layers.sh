@@ -42,7 +42,7 @@ FNR == 1 {
     first = 0
 }
 !quoted {
-    if (match(name, /^(jansson|pcre2|utf8proc|oneapi|dnnl|openssl|curl|microhttpd|lapacke|protobuf-c)/)) {
+    if (match(name, /^(jansson|pcre2|utf8proc|oneapi|dnnl|openssl|curl|microhttpd|lapacke|protobuf-c|zlib)/)) {
         library = substr(name, RSTART, RLENGTH)
         if (library == "oneapi") library = "dnnl"
         if (library in seen_by && seen_by[library] != FILENAME)

@@ -4,7 +4,7 @@
 set -eu
 
 packages="gcc libc6-dev cmake ninja-build pkg-config ca-certificates libdnnl-dev libjansson-dev
-  libpcre2-dev libutf8proc-dev libssl-dev libcmocka-dev python3 python3-venv"
+  libpcre2-dev libutf8proc-dev libssl-dev zlib1g-dev libcmocka-dev python3 python3-venv"
 for group in "$@"; do
   case $group in
     fuzz) packages="$packages clang libclang-rt-dev libomp-dev" ;;
@@ -16,7 +16,7 @@ done
 if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
   echo "setup: this is no Debian or Ubuntu, so nothing is installed here. What a build needs:" >&2
   echo "  a C17 compiler, CMake >= 3.21, ninja, pkg-config, Python >= 3.10 with venv, and the" >&2
-  echo "  development files of oneDNN, jansson, PCRE2 (8 bit), utf8proc, OpenSSL and cmocka" >&2
+  echo "  development files of oneDNN, jansson, PCRE2 (8 bit), utf8proc, OpenSSL, zlib and cmocka" >&2
   for tool in cc cmake ninja pkg-config python3; do
     command -v $tool >/dev/null || { echo "setup: '$tool' is missing" >&2; exit 1; }
   done

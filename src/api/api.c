@@ -98,7 +98,7 @@ const char *bp_get(const bp_trainer *t, const char *name)
     return id < 0 ? NULL : settings_text(&t->settings, (OptionId)id);
 }
 
-static const char *const kind_names[] = {"flag", "int", "number", "choice", "text"};
+static const char *const kind_names[] = {"flag", "int", "number", "choice", "text", "list"};
 
 const bp_option *bp_options(size_t *count)
 {

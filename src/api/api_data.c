@@ -43,14 +43,12 @@ const char *bp_data_preview_json(bp_trainer *t, const char *data)
     if (!handle_ok(t))
         return NULL;
     const Settings *s = &t->settings;
-    DatasetOptions options = {
-        .max_seq_length = (int32_t)settings_int(s, OPTION_MAX_SEQ_LENGTH, 2048),
-        .train_on_prompts = settings_flag(s, OPTION_TRAIN_ON_PROMPTS),
-    };
+    DatasetOptions options;
     Dataset dataset = {0};
-    if (!handle_texts(t, settings_text(s, OPTION_MODEL)) ||
-        !dataset_load(&dataset, data, t->tokenizer, t->chat_template, &options, &t->arena,
-                      &t->err)) {
+    if (!handle_dataset_options(t, &options) || !handle_texts(t, settings_text(s, OPTION_MODEL)) ||
+        !dataset_load(&dataset, &(DataFile){data, 1}, 1,
+                      &(DataTexts){t->tokenizer, t->chat_template}, &options, &t->arena, &t->err)) {
+        dataset_close(&dataset);
         handle_fail(t);
         return NULL;
     }
@@ -62,5 +60,6 @@ const char *bp_data_preview_json(bp_trainer *t, const char *data)
     json_put(json, "schema_version", json_new_text("1"));
     json_put(json, "dataset", json_new_text(data));
     json_put(json, "rows", rows);
+    dataset_close(&dataset);
     return handle_json(t, json);
 }

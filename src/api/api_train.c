@@ -35,6 +35,16 @@ static const OptionId run_options[] = {
     OPTION_LORA_TARGETS,
     OPTION_NO_PACKING,
     OPTION_TRAIN_ON_PROMPTS,
+    OPTION_TRUNCATION,
+    OPTION_MIN_TOKENS,
+    OPTION_MAX_TOKENS,
+    OPTION_MIN_TURNS,
+    OPTION_MAX_TURNS,
+    OPTION_REQUIRE_ROLES,
+    OPTION_DEDUP,
+    OPTION_DUP_THRESHOLD,
+    OPTION_CURRICULUM,
+    OPTION_EVAL_SPLIT,
     OPTION_SEED,
     OPTION_SAVE_STEPS,
     OPTION_GRADIENT_CHECKPOINTING,
@@ -47,6 +57,8 @@ typedef struct TrainJob {
     const char *output;
     char run_id[33];
     const char *resume_from; /* checkpoint folder */
+    DataFile *files;
+    size_t n_files;
     Dataset dataset;
     Adapter *adapter;
     Backend backend;
@@ -197,18 +209,15 @@ static bool make_adapter(TrainJob *job)
 static bool load_dataset(TrainJob *job)
 {
     bp_trainer *t = job->t;
-    const Settings *s = &t->settings;
-    DatasetOptions options = {
-        .max_seq_length = (int32_t)settings_int(s, OPTION_MAX_SEQ_LENGTH, 2048),
-        .max_samples = settings_int(s, OPTION_SAMPLES, 0),
-        .seed = (uint64_t)settings_int(s, OPTION_SEED, 42),
-        .train_on_prompts = settings_flag(s, OPTION_TRAIN_ON_PROMPTS),
-    };
+    DatasetOptions options;
+    if (!handle_dataset_options(t, &options))
+        return false;
     if (options.max_seq_length > t->model.config.max_positions)
         options.max_seq_length = (int32_t)t->model.config.max_positions;
     handle_phase(t, "Reading data");
-    if (!dataset_load(&job->dataset, settings_text(s, OPTION_DATA), t->tokenizer, t->chat_template,
-                      &options, &job->arena, &t->err))
+    const DataTexts texts = handle_data_texts(t);
+    if (!dataset_load(&job->dataset, job->files, job->n_files, &texts, &options, &job->arena,
+                      &t->err))
         return false;
     Buf summary = {0};
     dataset_summary(&job->dataset, &summary);
@@ -216,8 +225,8 @@ static bool load_dataset(TrainJob *job)
     buf_free(&summary);
     for (int64_t i = 0; i < job->dataset.n_notes; i++) {
         const RowNote *note = &job->dataset.notes[i];
-        log_warn(note->truncated ? "row_cut" : "row_dropped", "line=%d reason=\"%s\"", note->line,
-                 note->text);
+        log_warn(note->truncated ? "row_cut" : "row_dropped", "file=\"%s\" line=%d reason=\"%s\"",
+                 job->files[note->file].path, note->line, note->text);
     }
     job->options.max_seq_length = options.max_seq_length;
     return true;
@@ -275,6 +284,7 @@ static void fill_options(TrainJob *job)
     o->batch_size = (int32_t)settings_int(s, OPTION_BATCH_SIZE, 0);
     o->accumulation = (int32_t)settings_int(s, OPTION_ACCUMULATION, 4);
     o->packing = !settings_flag(s, OPTION_NO_PACKING);
+    o->curriculum = settings_flag(s, OPTION_CURRICULUM);
     o->lr = settings_number(s, OPTION_LR, 2e-4);
     o->weight_decay = settings_number(s, OPTION_WEIGHT_DECAY, 0.01);
     o->max_grad_norm = settings_number(s, OPTION_MAX_GRAD_NORM, 1);
@@ -405,6 +415,7 @@ static void publish_result(TrainJob *job)
     json_put(json, "batch_size", json_new_int(r->plan.batch_size));
     json_put(json, "microbatch_tokens", json_new_int(r->plan.tokens));
     json_put(json, "lora_r", json_new_int(job->adapter->config.r));
+    json_put(json, "dataset", dataset_json(&job->dataset));
     json_put(json, "dataset_rows", json_new_int(job->dataset.n_rows));
     json_put(json, "examples", json_new_int(job->dataset.n_examples));
     Json *memory = json_new_object();
@@ -441,8 +452,14 @@ static bool prepare(TrainJob *job)
         err_set(&t->err, ERR_INPUT_VALIDATION_FAILED, "no training data was given");
         return err_hint(&t->err, "Pass a file: backprop train --data my_data.jsonl --model MODEL");
     }
-    if (!path_exists(data))
-        return err_set(&t->err, ERR_INPUT_DATASET_NOT_FOUND, "dataset '%s' does not exist", data);
+    job->files = arena_array(&job->arena, DataFile, DATASET_MAX_FILES);
+    if (!data_files_parse(data, job->files, &job->n_files, &job->arena, &t->err))
+        return false;
+    for (size_t i = 0; i < job->n_files; i++) {
+        if (!path_exists(job->files[i].path))
+            return err_set(&t->err, ERR_INPUT_DATASET_NOT_FOUND, "dataset '%s' does not exist",
+                           job->files[i].path);
+    }
     if (!handle_load(t))
         return false;
     if (t->adapter_folder != NULL && !t->adapter_is_own) {
@@ -494,6 +511,7 @@ bool bp_train(bp_trainer *t, const char *data, const bp_train_options *options)
     bool ok = take_struct(t, data, options) && arena_open(&job->arena, 0, &t->err) && run_job(job);
     if (job->backend_open)
         job->backend.close(&job->backend);
+    dataset_close(&job->dataset);
     arena_close(&job->arena);
     return ok ? true : handle_fail(t);
 }

@@ -1,8 +1,8 @@
 /* handle.h — what a bp_trainer is, and the steps that several verbs share. Private to api/.
  *
  * Files: api.c (open, close, errors, options, events), resolve.c (what a model path means, loading
- * it), api_train.c, api_export.c, api_generate.c, api_data.c (datasets without a run), api_info.c
- * (information and history).
+ * it), api_dataset.c (options of a dataset), api_train.c, api_export.c, api_generate.c, api_data.c
+ * (datasets without a run), api_info.c (information and history).
  */
 #ifndef API_HANDLE_H
 #define API_HANDLE_H
@@ -11,6 +11,7 @@
 
 #include "api/settings.h"
 #include "core/json.h"
+#include "data/dataset.h"
 #include "model/adapter.h"
 #include "text/template.h"
 #include "text/tokenizer.h"
@@ -58,6 +59,9 @@ bool handle_load(bp_trainer *t);
 bool handle_texts(bp_trainer *t, const char *source);
 /* Only the paths: base_path and adapter_folder of a model argument. */
 bool resolve_model(bp_trainer *t, const char *source);
+/* The options of a dataset, as they are set; the number of threads is set, too. */
+bool handle_dataset_options(bp_trainer *t, DatasetOptions *options);
+DataTexts handle_data_texts(const bp_trainer *t);
 /* Opens the backend that the option "device" asks for. */
 bool handle_backend(bp_trainer *t, Backend *backend);
 /* Loads the handle's adapter, NULL adapter when there is none. */

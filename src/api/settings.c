@@ -120,6 +120,8 @@ static bool check_value(Settings *settings, const OptionRow *row, const char **v
             return true;
         }
         return parse_number(*value, &number) && in_range(row->values, number);
+    case KIND_LIST:
+        return strchr(*value, '\r') == NULL;
     case KIND_TEXT:
         return strpbrk(*value, "\n\r") == NULL || strcmp(row->name, "system") == 0;
     }

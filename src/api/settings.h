@@ -17,7 +17,9 @@ typedef enum OptionId {
     OPTION_COUNT
 } OptionId;
 
-typedef enum OptionKind { KIND_FLAG, KIND_INT, KIND_NUMBER, KIND_CHOICE, KIND_TEXT } OptionKind;
+typedef enum OptionKind {
+    KIND_FLAG, KIND_INT, KIND_NUMBER, KIND_CHOICE, KIND_TEXT, KIND_LIST
+} OptionKind;
 
 typedef struct OptionRow {
     const char *name, *flag;

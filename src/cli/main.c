@@ -68,13 +68,34 @@ static void ignore_event(void *context, const bp_event *event)
     (void)event;
 }
 
+/* Sets the i-th flag; a list that is given several times has a line a time, set with the first. */
+static bool set_given(bp_trainer *t, const Args *args, int i)
+{
+    const bp_option *option = args->given[i].option;
+    if (strcmp(option->kind, "list") != 0)
+        return bp_set(t, option->name, args->given[i].value);
+    Buf lines = {0};
+    for (int k = 0; k < args->n_given; k++) {
+        if (args->given[k].option != option)
+            continue;
+        if (k < i) {
+            buf_free(&lines);
+            return true;
+        }
+        buf_printf(&lines, "%s%s", lines.len > 0 ? "\n" : "", args->given[k].value);
+    }
+    const bool ok = bp_set(t, option->name, lines.data);
+    buf_free(&lines);
+    return ok;
+}
+
 static int run_verb(const Args *args)
 {
     assert(args->verb != NULL);
     bp_trainer *t = bp_open(NULL, NULL);
     bp_on_event(t, ignore_event, NULL);
     for (int i = 0; i < args->n_given && bp_last_error(t) == NULL; i++) {
-        if (!bp_set(t, args->given[i].option->name, args->given[i].value))
+        if (!set_given(t, args, i))
             break;
     }
     int code = bp_last_error(t) != NULL ? EXIT_USAGE : 0;

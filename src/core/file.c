@@ -9,11 +9,9 @@
 #include "core/file_fault.h"
 #include "core/os_file.h"
 
-#include <openssl/evp.h>
-#include <stdio.h>
 #include <string.h>
 
-enum { WRITER_BUFFER = 1 << 20, READ_CHUNK = 1 << 16, HASH_CHUNK = 1 << 26, SHA256_BYTES = 32 };
+enum { WRITER_BUFFER = 1 << 20, READ_CHUNK = 1 << 16 };
 
 bool file_map(FileMap *map, const char *path, ErrCode code, Err *err)
 {
@@ -214,28 +212,4 @@ bool file_write_atomic(const char *path, Str text, ErrCode code, Err *err)
         return false;
     file_writer_write(writer, text.data, text.len);
     return file_writer_commit(writer, err);
-}
-
-bool file_sha256(const char *path, char hex[65], ErrCode code, Err *err)
-{
-    FileMap map = {0};
-    if (!file_map(&map, path, code, err))
-        return false;
-    uint8_t digest[SHA256_BYTES];
-    unsigned len = 0;
-    EVP_MD_CTX *hash = EVP_MD_CTX_new();
-    must(hash != NULL);
-    bool ok = EVP_DigestInit_ex(hash, EVP_sha256(), NULL) == 1;
-    for (size_t at = 0; ok && at < map.size; at += HASH_CHUNK) {
-        size_t bytes = map.size - at < HASH_CHUNK ? map.size - at : HASH_CHUNK;
-        ok = EVP_DigestUpdate(hash, map.data + at, bytes) == 1;
-    }
-    ok = ok && EVP_DigestFinal_ex(hash, digest, &len) == 1;
-    EVP_MD_CTX_free(hash);
-    file_unmap(&map);
-    if (!ok || len != SHA256_BYTES)
-        return err_set(err, code, "cannot hash '%s'", path);
-    for (int i = 0; i < SHA256_BYTES; i++)
-        snprintf(hex + 2 * (size_t)i, 3, "%02x", digest[i]);
-    return true;
 }

@@ -55,7 +55,18 @@ bool folder_make(const char *path, ErrCode code, Err *err); /* with its parents 
 void folder_remove(const char *path);                       /* recursively; errors ignored */
 /* Names in a folder (no "." and ".."), sorted. False when it cannot be read. */
 bool folder_list(const char *path, Arena *out, const char ***names, size_t *count);
-/* SHA-256 of a file as 64 hex digits + NUL. */
+
+/* A file read once, from front to back, a piece at a time. */
+typedef struct FileReader FileReader;
+FileReader *file_reader_open(const char *path, ErrCode code, Err *err);
+/* Up to `bytes`; *got is 0 only at the end. */
+bool file_reader_read(FileReader *reader, void *data, size_t bytes, size_t *got, Err *err);
+void file_reader_close(FileReader *reader); /* safe on NULL */
+
+enum { SHA256_BYTES = 32 };
+void bytes_sha256(Str bytes, uint8_t digest[SHA256_BYTES]);
+/* SHA-256 of a file as 64 hex digits + NUL; reads it a piece at a time. */
 bool file_sha256(const char *path, char hex[65], ErrCode code, Err *err);
+void sha256_hex(const uint8_t digest[SHA256_BYTES], char hex[65]);
 
 #endif

@@ -17,6 +17,8 @@ const char *os_file_error(int error);
 
 int os_file_create(const char *path, int *fd); /* truncates */
 int os_file_open(const char *path, int *fd);   /* for reading */
+/* A new file for reading and writing that has no name: it is gone when it is closed. */
+int os_file_temporary(int *fd);
 /* Writes all of it. A full disk is an error, never a short count. */
 int os_file_write(int fd, const void *data, size_t bytes);
 /* Reads up to `bytes`; *got is 0 only at the end. */
@@ -37,6 +39,7 @@ int os_folder_each(const char *path, OsNameVisit *visit, void *context);
 
 /* A private read-only mapping of a regular file; *data = NULL and *size = 0 for an empty one. */
 int os_map(const char *path, const uint8_t **data, size_t *size);
+int os_map_file(int fd, const uint8_t **data, size_t *size); /* the same of an open file */
 void os_unmap(const uint8_t *data, size_t size);
 
 #endif

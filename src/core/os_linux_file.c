@@ -5,6 +5,8 @@
  */
 #include "core/os_file.h"
 
+#include "core/os.h"
+
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -174,31 +176,52 @@ int os_folder_each(const char *path, OsNameVisit *visit, void *context)
     return error;
 }
 
-int os_map(const char *path, const uint8_t **data, size_t *size)
+int os_map_file(int fd, const uint8_t **data, size_t *size)
 {
     assert(data != NULL && size != NULL);
     *data = NULL;
     *size = 0;
+    struct stat info;
+    if (fstat(fd, &info) != 0)
+        return errno;
+    if (!S_ISREG(info.st_mode))
+        return ENODEV;
+    if (info.st_size == 0)
+        return 0;
+    void *base = mmap(NULL, (size_t)info.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+    if (base == MAP_FAILED)
+        return errno;
+    *data = base;
+    *size = (size_t)info.st_size;
+    return 0;
+}
+
+int os_map(const char *path, const uint8_t **data, size_t *size)
+{
     int fd;
+    *data = NULL;
+    *size = 0;
     int error = os_file_open(path, &fd);
     if (error != 0)
         return error;
-    struct stat info;
-    if (fstat(fd, &info) != 0)
-        error = errno;
-    else if (!S_ISREG(info.st_mode))
-        error = ENODEV;
-    if (error == 0 && info.st_size > 0) {
-        void *base = mmap(NULL, (size_t)info.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
-        if (base == MAP_FAILED) {
-            error = errno;
-        } else {
-            *data = base;
-            *size = (size_t)info.st_size;
-        }
-    }
+    error = os_map_file(fd, data, size);
     close(fd);
     return error;
+}
+
+int os_file_temporary(int *fd)
+{
+    const char *folder = os_env("TMPDIR");
+    char path[PATH_MAX];
+    assert(fd != NULL);
+    int len = snprintf(path, sizeof path, "%s/backprop-XXXXXX",
+                       folder != NULL ? folder : "/var/tmp");
+    if (len < 0 || (size_t)len >= sizeof path)
+        return ENAMETOOLONG;
+    *fd = mkostemp(path, O_CLOEXEC);
+    if (*fd < 0)
+        return errno;
+    return unlink(path) == 0 ? 0 : errno;
 }
 
 void os_unmap(const uint8_t *data, size_t size)

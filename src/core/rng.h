@@ -13,6 +13,8 @@ typedef enum RngStream {
     RNG_SHUFFLE = 2,      /* sub = epoch */
     RNG_SAMPLE = 3,       /* sub = 0, counter = token index (generate) */
     RNG_DROPOUT = 4,
+    RNG_DATA_SPLIT = 5,  /* sub = file, counter = row */
+    RNG_DATA_WEIGHT = 6, /* sub = file, counter = row */
     RNG_TEST = 99,
 } RngStream;
 

@@ -24,6 +24,7 @@ struct Packer {
     int32_t tokens, max_loss;
     int64_t epoch; /* planned, -1 = none */
     int64_t *order, *pack_order, *next;
+    int64_t *by_difficulty; /* examples, easiest first; NULL without a curriculum */
     Pack *packs;
     int64_t n_packs;
 };
@@ -60,6 +61,33 @@ static int64_t largest_microbatch(const Dataset *dataset, const PackOptions *opt
     return sum;
 }
 
+typedef struct Rank {
+    float difficulty;
+    int64_t example;
+} Rank;
+
+static int compare_ranks(const void *a, const void *b)
+{
+    const Rank *x = a, *y = b;
+    if (x->difficulty != y->difficulty)
+        return x->difficulty < y->difficulty ? -1 : 1;
+    return (x->example > y->example) - (x->example < y->example);
+}
+
+static void sort_by_difficulty(Packer *p, Arena *out)
+{
+    const int64_t n = p->dataset->n_examples;
+    p->by_difficulty = arena_array(out, int64_t, n);
+    const size_t mark = arena_mark(out);
+    Rank *ranks = arena_array(out, Rank, n);
+    for (int64_t i = 0; i < n; i++)
+        ranks[i] = (Rank){p->dataset->examples[i].difficulty, i};
+    qsort(ranks, (size_t)n, sizeof *ranks, compare_ranks);
+    for (int64_t i = 0; i < n; i++)
+        p->by_difficulty[i] = ranks[i].example;
+    arena_rewind(out, mark);
+}
+
 Packer *packer_make(const Dataset *dataset, const PackOptions *options, Arena *out)
 {
     must(dataset->n_examples > 0 && options->rows > 0);
@@ -74,6 +102,8 @@ Packer *packer_make(const Dataset *dataset, const PackOptions *options, Arena *o
     p->pack_order = arena_array(out, int64_t, dataset->n_examples);
     p->next = arena_array(out, int64_t, dataset->n_examples);
     p->packs = arena_array(out, Pack, dataset->n_examples);
+    if (options->curriculum)
+        sort_by_difficulty(p, out);
     return p;
 }
 
@@ -132,24 +162,54 @@ static int64_t best_fit(const Packer *p, int64_t from, int32_t len)
     return best;
 }
 
-static void plan_epoch(Packer *p, int64_t epoch)
+/* Packs order[from, to), a window at a time, behind the packs that are there. */
+static void plan_part(Packer *p, int64_t from, int64_t to)
 {
-    const int64_t n = p->dataset->n_examples;
-    p->n_packs = 0;
-    rng_permutation(p->options.seed, RNG_SHUFFLE, (uint32_t)(2 * epoch), n, p->order);
-    for (int64_t from = 0; from < n; from += PACK_WINDOW) {
-        int64_t count = min_i64(PACK_WINDOW, n - from), first_pack = p->n_packs;
+    assert(from <= to && to <= p->dataset->n_examples);
+    for (int64_t at = from; at < to; at += PACK_WINDOW) {
+        int64_t count = min_i64(PACK_WINDOW, to - at), first_pack = p->n_packs;
         if (p->options.packing)
-            sort_window(p->dataset, p->order + from, count);
-        for (int64_t i = from; i < from + count; i++) {
+            sort_window(p->dataset, p->order + at, count);
+        for (int64_t i = at; i < at + count; i++) {
             int32_t len = p->dataset->examples[p->order[i]].len;
             int64_t pack = p->options.packing ? best_fit(p, first_pack, len) : -1;
             pack_add(p, pack >= 0 ? pack : pack_open(p), p->order[i]);
         }
     }
+}
+
+/* One part after the other, each shuffled in itself, both its examples and its packs. */
+static void plan_curriculum(Packer *p, int64_t epoch)
+{
+    const int64_t n = p->dataset->n_examples;
+    for (int64_t k = 0; k < CURRICULUM_PARTS; k++) {
+        const int64_t size = n / CURRICULUM_PARTS, from = k * size, first_pack = p->n_packs;
+        const int64_t to = k + 1 == CURRICULUM_PARTS ? n : from + size;
+        const uint32_t sub = (uint32_t)(2 * (epoch * CURRICULUM_PARTS + k));
+        rng_permutation(p->options.seed, RNG_SHUFFLE, sub, to - from, p->order + from);
+        for (int64_t i = from; i < to; i++)
+            p->order[i] = p->by_difficulty[from + p->order[i]];
+        plan_part(p, from, to);
+        const int64_t packs = p->n_packs - first_pack;
+        rng_permutation(p->options.seed, RNG_SHUFFLE, sub + 1, packs, p->pack_order + first_pack);
+        for (int64_t i = first_pack; i < p->n_packs; i++)
+            p->pack_order[i] += first_pack;
+    }
+}
+
+static void plan_epoch(Packer *p, int64_t epoch)
+{
+    const int64_t n = p->dataset->n_examples;
+    p->n_packs = 0;
+    p->epoch = epoch;
+    if (p->by_difficulty != NULL) {
+        plan_curriculum(p, epoch);
+        return;
+    }
+    rng_permutation(p->options.seed, RNG_SHUFFLE, (uint32_t)(2 * epoch), n, p->order);
+    plan_part(p, 0, n);
     rng_permutation(p->options.seed, RNG_SHUFFLE, (uint32_t)(2 * epoch + 1), p->n_packs,
                     p->pack_order);
-    p->epoch = epoch;
 }
 
 static int64_t microbatches(const Packer *p)

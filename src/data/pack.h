@@ -14,7 +14,10 @@ typedef struct PackOptions {
     int32_t max_seq_length; /* tokens a pack */
     bool packing;           /* false: one example a row */
     uint64_t seed;
+    bool curriculum; /* an epoch goes through CURRICULUM_PARTS parts of rising difficulty */
 } PackOptions;
+
+enum { CURRICULUM_PARTS = 5 }; /* of equal numbers of examples; the last takes the rest */
 
 typedef struct Packer Packer;
 

@@ -73,7 +73,7 @@ static bool render(Renderer *r, const Json *messages, Opening opening, Buf *out,
     buf_clear(out);
     if (template_render(r->chat_template, messages, &options, &r->scratch, out, &err))
         return true;
-    return row_fault(fault, DROP_TEMPLATE, "%.150s", err.message);
+    return row_fault(fault, FAULT_TEMPLATE, "%.150s", err.message);
 }
 
 static Str whole_text(const Renderer *r)
@@ -271,20 +271,28 @@ static bool span_by_prompt(Renderer *r, const Json *messages, size_t i, Span *sp
     return true;
 }
 
-static bool mark_assistant(Renderer *r, const Json *messages, RowFault *fault)
+/* An assistant's turn that its file does not exclude ("weight": 0, as OpenAI's files have it). */
+static bool is_trained(const Json *message)
 {
+    const char *role = json_text(json_get(message, "role"));
+    return role != NULL && strcmp(role, "assistant") == 0 &&
+           json_double(json_get(message, "weight"), 1) != 0;
+}
+
+static bool mark_assistant(Renderer *r, const Row *row, RowFault *fault)
+{
+    const Json *messages = row->messages;
     size_t after = 0;
-    for (size_t i = 0; i < json_len(messages); i++) {
-        const char *role = json_text(json_get(json_at(messages, i), "role"));
+    for (size_t i = row->first_answer; i < json_len(messages); i++) {
         Span span;
-        if (role == NULL || strcmp(role, "assistant") != 0)
+        if (!is_trained(json_at(messages, i)))
             continue;
         if (r->max_tokens > 0 && token_behind(r, after) >= (size_t)r->max_tokens)
             break; /* each turn costs renderings: none for what will be cut off */
         bool found = (span_by_prompt(r, messages, i, &span) && span.from >= after) ||
                      (span_by_mark(r, messages, i, &span) && span.from >= after);
         if (!found)
-            return row_fault(fault, DROP_TEMPLATE,
+            return row_fault(fault, FAULT_TEMPLATE,
                              "the template rewrites turn %zu, so its loss cannot be placed", i + 1);
         size_t first = token_behind(r, span.from), last = token_behind(r, span.to);
         memset(r->loss.data + first, 1, last - first);
@@ -325,13 +333,32 @@ static void prepend_bos(Renderer *r)
     r->loss.data[0] = 0;
 }
 
-static void render_text(Renderer *r, Str text)
+/* Text without a template; its bytes from `from` on carry loss, and so does the end token. */
+static void render_text(Renderer *r, Str text, size_t from)
 {
     int32_t eos = tokenizer_eos(r->tokenizer);
     tokenize(r, text);
-    if (eos != TOKEN_NONE && r->ids.len > 0 && r->ids.ids[r->ids.len - 1] != eos)
+    const size_t n = r->ids.len, first = token_behind(r, from);
+    if (eos != TOKEN_NONE && n > 0 && r->ids.ids[n - 1] != eos)
         token_list_push(&r->ids, eos);
     set_loss(r, 1);
+    if (!r->train_on_prompts && from > 0)
+        memset(r->loss.data, 0, first);
+}
+
+/* A model without a template reads a pair as it is: prompt, then completion. */
+static bool render_pair(Renderer *r, const Row *row, RowFault *fault)
+{
+    const Json *messages = row->messages;
+    if (row->format != FORMAT_PROMPT_COMPLETION || json_len(messages) != 2 ||
+        row->first_answer != 1)
+        return row_fault(fault, FAULT_TEMPLATE, "the model has no chat template");
+    Str prompt = json_str(json_get(json_at(messages, 0), "content"));
+    buf_clear(&r->text);
+    buf_str(&r->text, prompt);
+    buf_str(&r->text, json_str(json_get(json_at(messages, 1), "content")));
+    render_text(r, buf_view(&r->text), prompt.len);
+    return true;
 }
 
 /* What a row brings for the template beside its messages. */
@@ -343,28 +370,26 @@ static void set_tools(Renderer *r, const Json *tools)
         json_del(r->extra, "tools");
 }
 
-static bool render_messages(Renderer *r, const Json *messages, RowFault *fault)
+static bool render_messages(Renderer *r, const Row *row, RowFault *fault)
 {
     if (r->chat_template == NULL)
-        return row_fault(fault, DROP_TEMPLATE, "the model has no chat template");
-    if (!render(r, messages, NO_PROMPT, &r->text, fault))
+        return render_pair(r, row, fault);
+    set_tools(r, row->tools);
+    if (!render(r, row->messages, NO_PROMPT, &r->text, fault))
         return false;
     if (r->text.len > INT32_MAX)
-        return row_fault(fault, DROP_INVALID, "the conversation is too long");
+        return row_fault(fault, FAULT_TOO_LONG, "the conversation is too long");
     tokenize(r, buf_view(&r->text));
     set_loss(r, r->train_on_prompts ? 1 : 0);
-    return r->train_on_prompts || mark_assistant(r, messages, fault);
+    return r->train_on_prompts || mark_assistant(r, row, fault);
 }
 
 bool render_row(Renderer *renderer, const Row *row, RowFault *fault)
 {
-    if (row->messages == NULL) {
-        render_text(renderer, row->text);
-    } else {
-        set_tools(renderer, row->tools);
-        if (!render_messages(renderer, row->messages, fault))
-            return false;
-    }
+    if (row->messages == NULL)
+        render_text(renderer, row->text, 0);
+    else if (!render_messages(renderer, row, fault))
+        return false;
     prepend_bos(renderer);
     must(renderer->loss.len == renderer->ids.len);
     return true;

@@ -5,11 +5,14 @@
 #ifndef DATA_RENDER_H
 #define DATA_RENDER_H
 
+#include "core/arena.h"
 #include "data/schema.h"
+#include "text/template.h"
+#include "text/tokenizer.h"
 
 typedef struct Renderer {
     const Tokenizer *tokenizer;
-    const Template *chat_template; /* NULL: rows with messages are faults */
+    const Template *chat_template; /* NULL: rows with messages are faults, but for text pairs */
     const char *bos, *eos;         /* texts for the template; NULL: it sees none */
     Json *extra;                   /* its other variables: pad_token, the row's tools */
     bool has_prompt;               /* a generation prompt was seen to make a difference */

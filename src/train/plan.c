@@ -27,7 +27,8 @@ PackOptions plan_pack_options(const TrainOptions *options, int32_t batch_size)
 {
     assert(batch_size > 0);
     return (PackOptions){.rows = batch_size, .max_seq_length = options->max_seq_length,
-                         .packing = options->packing, .seed = options->seed};
+                         .packing = options->packing,
+                         .curriculum = options->curriculum, .seed = options->seed};
 }
 
 /* Bytes of one weight as it lies in its file. */

@@ -39,6 +39,7 @@ Json *resume_numbers(const TrainOptions *options, int64_t steps, int32_t batch_s
     json_put(json, "accumulation", json_new_int(options->accumulation));
     json_put(json, "max_seq_length", json_new_int(options->max_seq_length));
     json_put(json, "packing", json_new_bool(options->packing));
+    json_put(json, "curriculum", json_new_bool(options->curriculum));
     json_put(json, "lr", json_new_double(options->lr));
     json_put(json, "schedule", json_new_text(schedule_name(options->schedule)));
     json_put(json, "warmup_steps", json_new_int(options->warmup_steps));

@@ -30,6 +30,7 @@ typedef struct TrainOptions {
     int32_t accumulation;     /* microbatches a step */
     int32_t max_seq_length;
     bool packing;
+    bool curriculum;          /* easy examples first in each epoch */
     double lr, weight_decay, max_grad_norm;
     int64_t warmup_steps;
     Schedule schedule;

@@ -73,7 +73,7 @@ static void check(const Dataset *dataset, int32_t max_seq_length)
     int64_t dropped = 0, end = 0, n_loss = 0;
     for (int i = 0; i < DROP_REASONS; i++)
         dropped += dataset->n_dropped[i];
-    must(dropped + dataset->n_examples == dataset->n_rows);
+    must(dropped + dataset->n_used == dataset->n_rows);
     for (int64_t i = 0; i < dataset->n_examples; i++) {
         const Example *e = &dataset->examples[i];
         must(e->start == end && e->len >= 2 && e->len <= max_seq_length && e->line >= 1);
@@ -103,11 +103,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     Str bytes = {(const char *)data + 1, size - 1};
     size_t mark = arena_mark(&arena);
     const Template *template = templates[(data[0] >> 2) % COUNT_OF(templates)];
-    if (dataset_parse(&dataset, bytes, names[data[0] % 3], tokenizer, template, &options, &arena,
-                      &err))
+    if (dataset_parse(&dataset, bytes, names[data[0] % 3], &(DataTexts){tokenizer, template},
+                      &options, &arena, &err))
         check(&dataset, options.max_seq_length);
     else
         must(err_is_set(&err));
+    dataset_close(&dataset);
     arena_rewind(&arena, mark);
     return 0;
 }

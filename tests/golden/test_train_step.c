@@ -34,20 +34,23 @@ static void make_dataset(Reference *r)
     const int32_t *tokens = values_of(r, "tokens"), *carries = values_of(r, "carries");
     const int64_t n = lengths->shape[0];
     Dataset *d = &r->dataset;
-    d->examples = arena_array(&r->arena, Example, n);
+    Example *examples = arena_array(&r->arena, Example, n);
+    d->examples = examples;
     d->n_examples = n;
     for (int64_t i = 0; i < n; i++) {
         const int32_t len = ((const int32_t *)lengths->data)[i];
-        d->examples[i] = (Example){.start = d->n_tokens, .len = len, .line = (int32_t)i + 1};
+        examples[i] = (Example){.start = d->n_tokens, .len = len, .line = (int32_t)i + 1};
         d->n_tokens += len;
     }
-    d->tokens = arena_array(&r->arena, int32_t, d->n_tokens);
-    d->loss = arena_array(&r->arena, uint8_t, d->n_tokens);
+    int32_t *ids = arena_array(&r->arena, int32_t, d->n_tokens);
+    uint8_t *loss = arena_array(&r->arena, uint8_t, d->n_tokens);
+    d->tokens = ids;
+    d->loss = loss;
     for (int64_t i = 0; i < n; i++) {
-        Example *e = &d->examples[i];
+        Example *e = &examples[i];
         for (int64_t t = e->start; t < e->start + e->len; t++) {
-            d->tokens[t] = tokens[t];
-            d->loss[t] = carries[t] != 0;
+            ids[t] = tokens[t];
+            loss[t] = carries[t] != 0;
             e->n_loss += carries[t] != 0;
         }
         d->n_loss += e->n_loss;

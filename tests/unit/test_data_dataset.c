@@ -41,12 +41,18 @@ static int tear_down(void **state)
     return 0;
 }
 
+static bool parse_with(Dataset *dataset, Str bytes, const char *name, const Template *chat_template,
+                       const DatasetOptions *options, Err *err)
+{
+    const DataTexts texts = {fx.tokenizer, chat_template};
+    return dataset_parse(dataset, bytes, name, &texts, options, &fx.arena, err);
+}
+
 static bool parse(Dataset *dataset, const char *bytes, const char *name, Err *err)
 {
     DatasetOptions options = {.max_seq_length = 2048};
     *dataset = (Dataset){0};
-    return dataset_parse(dataset, str_of(bytes), name, fx.tokenizer, fx.chatml, &options, &fx.arena,
-                         err);
+    return parse_with(dataset, str_of(bytes), name, fx.chatml, &options, err);
 }
 
 /* Example i of the dataset is {ids, loss}. */
@@ -95,8 +101,7 @@ static bool check_span(const Json *row)
     json_put(line, "messages", json_clone(json_get(row, "messages")));
     Buf text = {0};
     json_write(line, (JsonStyle){0}, &text);
-    bool ok = dataset_parse(&dataset, buf_view(&text), "x.jsonl", fx.tokenizer, template, &options,
-                            &fx.arena, &err);
+    bool ok = parse_with(&dataset, buf_view(&text), "x.jsonl", template, &options, &err);
     bool good = any_loss(row) ? ok && dataset.n_examples == 1 && same_example(&dataset, 0, row)
                               : !ok && dataset.n_dropped[DROP_NO_LOSS] == 1;
     if (!good) {
@@ -134,8 +139,8 @@ static void every_format_is_read(void **state)
     Err err = {0};
     Dataset dataset;
     DatasetOptions options = {.max_seq_length = 2048};
-    assert_true(dataset_load(&dataset, TEST_DATA "/golden/data/formats.jsonl", fx.tokenizer,
-                             fx.chatml, &options, &fx.arena, &err));
+    assert_true(dataset_load(&dataset, &(DataFile){TEST_DATA "/golden/data/formats.jsonl", 1}, 1,
+                             &(DataTexts){fx.tokenizer, fx.chatml}, &options, &fx.arena, &err));
     const Json *rows = json_get(fx.formats, "rows");
     assert_int_equal(dataset.n_examples, json_len(rows));
     for (int64_t i = 0; i < dataset.n_examples; i++) {
@@ -215,7 +220,7 @@ static const BadRow bad_rows[] = {
     {"\"\"", DROP_INVALID, "text is empty"},
     {"{\"conversations\": []}", DROP_INVALID, "is empty"},
     {"{\"conversations\": \"x\"}", DROP_INVALID, "not a list"},
-    {"{\"conversations\": null}", DROP_INVALID, "not a list"},
+    {"{\"conversations\": null}", DROP_INVALID, "missing or null"},
     {"{\"conversations\": [{\"from\": \"human\"}]}", DROP_INVALID, "turn 1"},
     {"{\"conversations\": [{\"from\": \"human\", \"value\": null}]}", DROP_INVALID, "turn 1"},
     {"{\"conversations\": [{\"from\": \"alien\", \"value\": \"x\"}]}", DROP_INVALID, "alien"},
@@ -254,10 +259,10 @@ static void every_reason_is_counted_and_noted(void **state)
         assert_int_equal(dataset.n_dropped[i], counts[i]);
     for (size_t i = 0; i < COUNT_OF(bad_rows); i++) {
         const RowNote *note = &dataset.notes[i];
-        if (note->reason != bad_rows[i].reason || strstr(note->text, bad_rows[i].note) == NULL ||
-            note->line != (int32_t)(i + 1))
+        if (fault_reason(note->kind) != bad_rows[i].reason ||
+            strstr(note->text, bad_rows[i].note) == NULL || note->line != (int32_t)(i + 1))
             fail_msg("row %zu: '%s' (line %d, reason %d)", i + 1, note->text, note->line,
-                     note->reason);
+                     fault_reason(note->kind));
     }
     buf_free(&file);
 }
@@ -294,8 +299,8 @@ static void a_file_without_a_usable_row_is_an_error(void **state)
     Err err = {0};
     Dataset dataset;
     DatasetOptions options = {.max_seq_length = 16};
-    assert_false(dataset_load(&dataset, "/nowhere/a.jsonl", fx.tokenizer, fx.chatml, &options,
-                              &fx.arena, &err));
+    assert_false(dataset_load(&dataset, &(DataFile){"/nowhere/a.jsonl", 1}, 1,
+                              &(DataTexts){fx.tokenizer, fx.chatml}, &options, &fx.arena, &err));
     assert_int_equal(err.code, ERR_INPUT_DATASET_NOT_FOUND);
 }
 
@@ -312,12 +317,10 @@ static void rows_refused_by_the_template_are_dropped(void **state)
         "assistant", "\"a\"") "]}\n"
                               "{\"messages\": [" TURN("user", "\"u\"") "," TURN("assistant",
                                                                                 "\"a\"") "]}\n");
-    assert_true(
-        dataset_parse(&dataset, rows, "a.jsonl", fx.tokenizer, strict, &options, &fx.arena, &err));
+    assert_true(parse_with(&dataset, rows, "a.jsonl", strict, &options, &err));
     assert_int_equal(dataset.n_dropped[DROP_TEMPLATE], 1);
     assert_non_null(strstr(dataset.notes[0].text, "no system"));
-    assert_false(
-        dataset_parse(&dataset, rows, "a.jsonl", fx.tokenizer, NULL, &options, &fx.arena, &err));
+    assert_false(parse_with(&dataset, rows, "a.jsonl", NULL, &options, &err));
     assert_int_equal(err.code, ERR_INPUT_DATASET_VALIDATION_FAILED);
     assert_non_null(strstr(err.message, "no chat template"));
 }
@@ -339,8 +342,7 @@ static void a_turn_that_cannot_be_placed_is_refused(void **state)
             STR("{\"messages\": [" TURN("user", "\"ab ba\"") "," TURN("assistant", "\"ba\"") "]}");
         Template *template = template_parse(str_of(sources[i]), "t", &fx.arena, &err);
         err = (Err){0};
-        assert_false(dataset_parse(&dataset, row, "a.jsonl", fx.tokenizer, template, &options,
-                                   &fx.arena, &err));
+        assert_false(parse_with(&dataset, row, "a.jsonl", template, &options, &err));
         if (strstr(err.message, "cannot be placed") == NULL)
             fail_msg("%s", err.message);
     }
@@ -354,8 +356,7 @@ static void long_rows_are_cut_and_counted(void **state)
     Str rows = STR("{\"text\": \"a b c d e f g h i j k l m n o p\"}\n{\"text\": \"a\"}\n"
                    "{\"messages\": [" TURN("user", "\"long enough to fill it\"") "," TURN(
                        "assistant", "\"a\"") "]}\n");
-    assert_true(dataset_parse(&dataset, rows, "a.jsonl", fx.tokenizer, fx.chatml, &options,
-                              &fx.arena, &err));
+    assert_true(parse_with(&dataset, rows, "a.jsonl", fx.chatml, &options, &err));
     assert_int_equal(dataset.n_examples, 2);
     assert_int_equal(dataset.n_truncated, 1);
     assert_int_equal(dataset.examples[0].len, 8);
@@ -375,8 +376,7 @@ static void prompts_carry_loss_when_asked(void **state)
     Dataset dataset;
     DatasetOptions options = {.max_seq_length = 64, .train_on_prompts = true};
     Str row = STR("{\"messages\": [" TURN("user", "\"u\"") "," TURN("assistant", "\"a\"") "]}");
-    assert_true(dataset_parse(&dataset, row, "a.jsonl", fx.tokenizer, fx.chatml, &options,
-                              &fx.arena, &err));
+    assert_true(parse_with(&dataset, row, "a.jsonl", fx.chatml, &options, &err));
     assert_int_equal(dataset.n_loss, dataset.n_tokens - 1);
 }
 
@@ -391,8 +391,7 @@ static void samples_are_a_seeded_choice(void **state)
         Dataset dataset;
         DatasetOptions options = {
             .max_seq_length = 64, .max_samples = 20, .seed = run == 2 ? 8 : 7};
-        assert_true(dataset_parse(&dataset, buf_view(&file), "a.jsonl", fx.tokenizer, fx.chatml,
-                                  &options, &fx.arena, &err));
+        assert_true(parse_with(&dataset, buf_view(&file), "a.jsonl", fx.chatml, &options, &err));
         assert_int_equal(dataset.n_examples, 20);
         for (int i = 0; i < 20; i++)
             chosen[run][i] = dataset.examples[i].line;
@@ -418,8 +417,7 @@ static void tools_reach_the_template(void **state)
     Str rows = STR("{\"messages\": [" TURN("assistant", "\"a\"") "], \"tools\": [{\"x\": 1}]}\n"
                                                                  "{\"messages\": [" TURN(
                                                                      "assistant", "\"a\"") "]}\n");
-    assert_true(dataset_parse(&dataset, rows, "a.jsonl", fx.tokenizer, template, &options,
-                              &fx.arena, &err));
+    assert_true(parse_with(&dataset, rows, "a.jsonl", template, &options, &err));
     assert_true(dataset.examples[0].len > dataset.examples[1].len);
     assert_int_equal(dataset.examples[0].n_loss, dataset.examples[1].n_loss);
 }

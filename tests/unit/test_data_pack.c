@@ -15,18 +15,21 @@ static Arena arena;
 static Dataset make_dataset(int64_t n, int32_t longest)
 {
     Dataset dataset = {.n_examples = n};
-    dataset.examples = arena_array(&arena, Example, n);
-    dataset.tokens = arena_array(&arena, int32_t, n * longest);
-    dataset.loss = arena_array(&arena, uint8_t, n * longest);
+    Example *examples = arena_array(&arena, Example, n);
+    int32_t *tokens = arena_array(&arena, int32_t, n * longest);
+    uint8_t *loss = arena_array(&arena, uint8_t, n * longest);
+    dataset.examples = examples;
+    dataset.tokens = tokens;
+    dataset.loss = loss;
     for (int64_t i = 0; i < n; i++) {
-        Example *e = &dataset.examples[i];
+        Example *e = &examples[i];
         e->start = dataset.n_tokens;
         e->len = 2 + (int32_t)rng_below(1, RNG_TEST, 0, (uint64_t)i, (uint64_t)longest - 1);
         for (int32_t t = 0; t < e->len; t++) {
             int64_t at = e->start + t;
-            dataset.tokens[at] = (int32_t)(i * 1000 + t);
-            dataset.loss[at] = t + 1 == e->len || rng_below(2, RNG_TEST, 0, (uint64_t)at, 2) == 0;
-            e->n_loss += t > 0 && dataset.loss[at];
+            tokens[at] = (int32_t)(i * 1000 + t);
+            loss[at] = t + 1 == e->len || rng_below(2, RNG_TEST, 0, (uint64_t)at, 2) == 0;
+            e->n_loss += t > 0 && loss[at];
         }
         dataset.n_tokens += e->len;
         dataset.n_loss += e->n_loss;

@@ -68,12 +68,20 @@ static void other_data_is_refused(void **state)
 {
     Fixture *f = *state;
     const char *folder = first_checkpoint(f);
-    f->dataset.tokens[3] ^= 1; /* same file, other tokens */
+    const Dataset first = f->dataset;
+    const size_t n = (size_t)first.n_tokens;
+    int32_t *tokens = arena_array(&f->arena, int32_t, n);
+    uint8_t *loss = arena_array(&f->arena, uint8_t, n);
+    memcpy(tokens, first.tokens, n * sizeof *tokens);
+    memcpy(loss, first.loss, n);
+    tokens[3] ^= 1; /* same file, other tokens */
+    f->dataset.tokens = tokens;
     assert_refused(f, saved(f), folder, "dataset_tokens");
-    f->dataset.tokens[3] ^= 1;
-    f->dataset.loss[2] ^= 1;
+    f->dataset.tokens = first.tokens;
+    loss[2] ^= 1;
+    f->dataset.loss = loss;
     assert_refused(f, saved(f), folder, "dataset_tokens");
-    f->dataset.loss[2] ^= 1;
+    f->dataset.loss = first.loss;
     f->dataset.sha256[0] = 'f';
     assert_refused(f, saved(f), folder, "dataset_sha256");
 }

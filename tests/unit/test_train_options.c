@@ -125,7 +125,10 @@ static void unusable_data_is_refused(void **state)
     f->dataset.n_examples = 0;
     refused(f, options, ERR_INPUT_DATASET_VALIDATION_FAILED);
     f->dataset.n_examples = n;
-    f->dataset.examples[3].n_loss = 0;
+    Example *examples = arena_array(&f->arena, Example, n);
+    memcpy(examples, f->dataset.examples, (size_t)n * sizeof *examples);
+    examples[3].n_loss = 0;
+    f->dataset.examples = examples;
     Err err = refused(f, options, ERR_INPUT_DATASET_VALIDATION_FAILED);
     assert_non_null(strstr(err.message, "line 4"));
 }
