@@ -124,6 +124,10 @@ BP_API const bp_option *bp_options(size_t *count);
 BP_API const char *bp_info_json(bp_trainer *t);
 BP_API const char *bp_runs_json(bp_trainer *t, const char *status, int64_t limit);
 BP_API const char *bp_run_json(bp_trainer *t, const char *run_id);
+/* The same runs in short: losses final and least, durations, where the checkpoint lies. */
+BP_API const char *bp_runs_report_json(bp_trainer *t, const char *status, int64_t limit);
+/* What two runs differ in, field by field. */
+BP_API const char *bp_diff_runs_json(bp_trainer *t, const char *run_a, const char *run_b);
 /* Rows of a data file as the model of the option "model" will see them ("row", "rows",
  * "max-seq-length", "train-on-prompts"): tokens, texts, loss marks. Opens no weights. */
 BP_API const char *bp_data_preview_json(bp_trainer *t, const char *data);

@@ -1,4 +1,4 @@
-/* api_info.c — what this machine has, and what the runs of a folder did, as JSON.
+/* api_info.c — what this machine has and which settings are in force, as JSON.
  * Nothing here opens a model.
  */
 #include "api/handle.h"
@@ -9,7 +9,6 @@
 #include "core/log.h"
 #include "core/os.h"
 #include "core/thread.h"
-#include "runs/history.h"
 
 static Json *cpu_json(void)
 {
@@ -80,35 +79,4 @@ const char *bp_info_json(bp_trainer *t)
     json_put(info, "gpu", gpu_json());
     json_put(info, "config", config_json(&t->settings));
     return handle_json(t, info);
-}
-
-const char *bp_runs_json(bp_trainer *t, const char *status, int64_t limit)
-{
-    if (!handle_ok(t))
-        return NULL;
-    const char *output = settings_text(&t->settings, OPTION_OUTPUT);
-    Json *runs =
-        history_list(output, status != NULL && *status != '\0' ? status : NULL, limit, &t->err);
-    if (runs == NULL) {
-        handle_fail(t);
-        return NULL;
-    }
-    Json *json = json_new_object();
-    json_put(json, "schema_version", json_new_text("1"));
-    json_put(json, "output_dir", json_new_text(output));
-    json_put(json, "runs", runs);
-    return handle_json(t, json);
-}
-
-const char *bp_run_json(bp_trainer *t, const char *run_id)
-{
-    if (!handle_ok(t))
-        return NULL;
-    Json *run = history_find(settings_text(&t->settings, OPTION_OUTPUT), run_id, &t->err);
-    if (run == NULL) {
-        handle_fail(t);
-        return NULL;
-    }
-    json_put(run, "schema_version", json_new_text("1"));
-    return handle_json(t, run);
 }

@@ -68,11 +68,16 @@ const char *term_seconds(double seconds, char out[32]);
 void term_progress(const bp_event *event, int64_t every);
 void term_progress_end(void);
 bool flag_is_set(bp_trainer *t, const char *name);
+void print_json(const Json *json); /* to stdout, indented */
 
 int cmd_train(bp_trainer *t, const char *const *positionals, int n);
 int cmd_export(bp_trainer *t, const char *const *positionals, int n);
 int cmd_generate(bp_trainer *t, const char *const *positionals, int n);
 int cmd_info(bp_trainer *t, const char *const *positionals, int n);
+int cmd_resume(bp_trainer *t, const char *const *positionals, int n);
+int cmd_runs(bp_trainer *t, const char *const *positionals, int n);
+int cmd_diff_runs(bp_trainer *t, const char *const *positionals, int n);
+int cmd_export_runs(bp_trainer *t, const char *const *positionals, int n);
 int cmd_list_runs(bp_trainer *t, const char *const *positionals, int n);
 int cmd_data_preview(bp_trainer *t, const char *const *positionals, int n);
 int cmd_show_run(bp_trainer *t, const char *const *positionals, int n);

@@ -3,6 +3,7 @@
  */
 #include "cli/cli.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 static void print_errors(void)
@@ -32,12 +33,39 @@ static void print_variables(bool json)
         json_put(row, "schema_version", json_new_text("1"));
         json_add(list, row);
     }
-    Buf text = {0};
-    json_write(list, (JsonStyle){.indent = 2}, &text);
     if (json)
-        puts(text.data);
-    buf_free(&text);
+        print_json(list);
     json_free(list);
+}
+
+static int by_tier(const void *a, const void *b)
+{
+    static const char order[] = "sed"; /* stable, experimental, deprecated */
+    const Verb *x = *(const Verb *const *)a, *y = *(const Verb *const *)b;
+    const int tiers = (int)(strchr(order, *x->tier) - strchr(order, *y->tier));
+    return tiers != 0 ? tiers : strcmp(x->name, y->name);
+}
+
+static void print_tiers(bool json)
+{
+    enum { VERBS_MAX = 64 };
+    const Verb *sorted[VERBS_MAX];
+    must(verb_count <= VERBS_MAX);
+    for (size_t i = 0; i < verb_count; i++)
+        sorted[i] = &verbs[i];
+    qsort(sorted, verb_count, sizeof *sorted, by_tier);
+    Json *tiers = json_new_object();
+    for (size_t i = 0; i < verb_count; i++) {
+        if (!json)
+            printf("%-24s %s\n", sorted[i]->tier, sorted[i]->name);
+        json_put(tiers, sorted[i]->name, json_new_text(sorted[i]->tier));
+    }
+    Json *all = json_new_object();
+    json_put(all, "schema_version", json_new_text("1"));
+    json_put(all, "subcommand_tiers", tiers);
+    if (json)
+        print_json(all);
+    json_free(all);
 }
 
 static void print_human(const Json *info)
@@ -76,6 +104,10 @@ int cmd_info(bp_trainer *t, const char *const *positionals, int n)
     }
     if (flag_is_set(t, "env-vars")) {
         print_variables(flag_is_set(t, "json"));
+        return 0;
+    }
+    if (flag_is_set(t, "subcommand-tiers")) {
+        print_tiers(flag_is_set(t, "json"));
         return 0;
     }
     const char *text = bp_info_json(t);

@@ -1,5 +1,5 @@
-/* cmd_list_runs.c — `backprop list-runs`: the runs of an output folder, newest first.
- * Owns nothing; the entries come from bp_runs_json.
+/* cmd_list_runs.c — `backprop list-runs`: the runs of an output folder, newest first, as the
+ * history has them. Owns nothing; the entries come from bp_runs_json.
  */
 #include "cli/cli.h"
 
@@ -34,10 +34,7 @@ int cmd_list_runs(bp_trainer *t, const char *const *positionals, int n)
     Json *all = json_parse((Str){text, strlen(text)}, "runs", ERR_INTERNAL_ERROR, NULL);
     const Json *runs = json_get(all, "runs");
     if (flag_is_set(t, "json")) {
-        Buf out = {0};
-        json_write(runs, (JsonStyle){.indent = 2}, &out);
-        puts(out.data);
-        buf_free(&out);
+        print_json(runs);
     } else if (json_len(runs) == 0) {
         fprintf(stderr, "no runs in '%s'\n", bp_get(t, "output"));
     } else {

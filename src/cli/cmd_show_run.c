@@ -3,6 +3,7 @@
  */
 #include "cli/cli.h"
 
+#include <math.h>
 #include <string.h>
 
 static void print_value(const char *key, const Json *value)
@@ -16,10 +17,34 @@ static void print_value(const char *key, const Json *value)
     buf_free(&text);
 }
 
+/* The losses as a row of bars, the least as the lowest, the largest as the highest. */
+static void print_sparkline(const Json *losses)
+{
+    static const char *const bars[] = {"▁", "▂", "▃", "▄", "▅", "▆", "▇", "█"};
+    enum { WIDTH = 60, LEVELS = COUNT_OF(bars) };
+    const size_t count = json_len(losses);
+    double least = INFINITY, most = -INFINITY;
+    for (size_t i = 0; i < count; i++) {
+        const double loss = json_double(json_at(losses, i), NAN);
+        least = fmin(least, loss);
+        most = fmax(most, loss);
+    }
+    printf("  ");
+    for (size_t k = 0; k < WIDTH && k < count; k++) {
+        const size_t i = count <= WIDTH ? k : k * (count - 1) / (WIDTH - 1);
+        const double loss = json_double(json_at(losses, i), NAN);
+        const double share = most > least ? (loss - least) / (most - least) : 0;
+        fputs(isfinite(share) ? bars[(int)(share * (LEVELS - 1) + 0.5)] : " ", stdout);
+    }
+    printf("  %.4f to %.4f\n", most, least);
+}
+
 static void print_losses(const Json *losses)
 {
     size_t count = json_len(losses);
-    printf("\nLoss history (%zu points)\n ", count);
+    printf("\nLoss history (%zu points)\n", count);
+    print_sparkline(losses);
+    printf(" ");
     for (size_t i = 0; i < count; i++) {
         if (i == 5 && count > 8) {
             printf(" ...");

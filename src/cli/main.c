@@ -21,6 +21,9 @@ const Verb verbs[] = {
 };
 const size_t verb_count = COUNT_OF(verbs);
 
+/* The tier of a verb that has a better one, which follows. */
+static const char *const deprecated = "deprecated-prefer-";
+
 static bp_trainer *running;
 
 static void on_interrupt(int signal_number)
@@ -92,6 +95,9 @@ static bool set_given(bp_trainer *t, const Args *args, int i)
 static int run_verb(const Args *args)
 {
     assert(args->verb != NULL);
+    if (strncmp(args->verb->tier, deprecated, strlen(deprecated)) == 0)
+        term_hint("'%s' will go; use '%s'", args->verb->name,
+                  args->verb->tier + strlen(deprecated));
     bp_trainer *t = bp_open(NULL, NULL);
     bp_on_event(t, ignore_event, NULL);
     for (int i = 0; i < args->n_given && bp_last_error(t) == NULL; i++) {

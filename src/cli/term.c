@@ -140,6 +140,15 @@ void term_progress(const bp_event *e, int64_t every)
             100 * e->peak_share, term_seconds(e->seconds_left, left));
 }
 
+void print_json(const Json *json)
+{
+    Buf text = {0};
+    json_write(json, (JsonStyle){.indent = 2}, &text);
+    must(!text.failed);
+    puts(text.data);
+    buf_free(&text);
+}
+
 bool flag_is_set(bp_trainer *t, const char *name)
 {
     const char *value = bp_get(t, name);
