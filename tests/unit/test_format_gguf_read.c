@@ -374,7 +374,8 @@ static void test_bad_tensors(void **state)
     expect_tensor("", 4, 0, 0, "tensor 0 has an empty name");
     expect_tensor("t", 4, 0, 32, "tensor 't' lies at offset 32 instead of 0");
     expect_tensor("t", 31, 8, 0, "has rows of 31 elements, not whole blocks of 32");
-    expect_tensor("t", 256, 16, 0, "tensor 't' is of type IQ2_XXS, which this program does not read");
+    expect_tensor("t", 256, 16, 0,
+                  "tensor 't' is of type IQ2_XXS, which this program does not read");
     expect_tensor("t", 4, 4, 0, "tensor 't' is of unknown type 4");
     expect_tensor("t", 4, 0xffffffff, 0, "is of unknown type 4294967295");
     expect_tensor("t", 0, 0, 0, "impossible dimension of 0");
