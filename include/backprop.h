@@ -131,6 +131,9 @@ BP_API const char *bp_diff_runs_json(bp_trainer *t, const char *run_a, const cha
 /* Rows of a data file as the model of the option "model" will see them ("row", "rows",
  * "max-seq-length", "train-on-prompts"): tokens, texts, loss marks. Opens no weights. */
 BP_API const char *bp_data_preview_json(bp_trainer *t, const char *data);
+/* Trains an earlier run of the output folder once more, with its own options, or those of the
+ * option "override" ("seed=7", one a line) instead. The new run has an id of its own. */
+BP_API bool bp_replay(bp_trainer *t, const char *run_id);
 /* What the last bp_train, bp_export or bp_generate did. */
 BP_API const char *bp_result_json(bp_trainer *t);
 /* Mean loss (nats a token) of the opened model and adapter on a text file. False on error. */

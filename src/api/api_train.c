@@ -4,6 +4,7 @@
  * a device. A resumed run takes every option that was not given from its checkpoint.
  */
 #include "api/handle.h"
+#include "api/run_options.h"
 
 #include <string.h>
 
@@ -13,43 +14,6 @@
 #include "runs/history.h"
 #include "train/checkpoint.h"
 #include "train/train.h"
-
-/* Options that decide the numbers of a run: stored with it, restored by --resume. */
-static const OptionId run_options[] = {
-    OPTION_MODEL,
-    OPTION_DATA,
-    OPTION_STEPS,
-    OPTION_EPOCHS,
-    OPTION_SAMPLES,
-    OPTION_BATCH_SIZE,
-    OPTION_ACCUMULATION,
-    OPTION_MAX_SEQ_LENGTH,
-    OPTION_LR,
-    OPTION_WARMUP_STEPS,
-    OPTION_SCHEDULER,
-    OPTION_WEIGHT_DECAY,
-    OPTION_MAX_GRAD_NORM,
-    OPTION_LORA_PRESET,
-    OPTION_LORA_R,
-    OPTION_LORA_ALPHA,
-    OPTION_LORA_TARGETS,
-    OPTION_NO_PACKING,
-    OPTION_TRAIN_ON_PROMPTS,
-    OPTION_TRUNCATION,
-    OPTION_MIN_TOKENS,
-    OPTION_MAX_TOKENS,
-    OPTION_MIN_TURNS,
-    OPTION_MAX_TURNS,
-    OPTION_REQUIRE_ROLES,
-    OPTION_DEDUP,
-    OPTION_DUP_THRESHOLD,
-    OPTION_CURRICULUM,
-    OPTION_EVAL_SPLIT,
-    OPTION_SEED,
-    OPTION_SAVE_STEPS,
-    OPTION_GRADIENT_CHECKPOINTING,
-    OPTION_DEVICE,
-};
 
 typedef struct TrainJob {
     bp_trainer *t;
@@ -98,42 +62,6 @@ static bool take_struct(bp_trainer *t, const char *data, const bp_train_options 
            settings_set(s, OPTION_RESUME, given->resume, FROM_CALLER, &t->err);
 }
 
-static Json *options_to_json(const bp_trainer *t)
-{
-    Json *json = json_new_object();
-    for (size_t i = 0; i < COUNT_OF(run_options); i++)
-        json_put(json, option_rows[run_options[i]].name,
-                 json_new_text(settings_text(&t->settings, run_options[i])));
-    return json;
-}
-
-/* A resumed run keeps its options; one that is given again with another value is refused, because
- * the result would be neither the old run nor a new one. */
-static bool restore_options(bp_trainer *t, const Json *stored)
-{
-    for (size_t i = 0; i < COUNT_OF(run_options); i++) {
-        OptionId id = run_options[i];
-        const char *value = json_text(json_get(stored, option_rows[id].name));
-        if (value == NULL)
-            continue;
-        if (t->settings.source[id] != FROM_CALLER) {
-            if (!settings_set(&t->settings, id, value, FROM_CALLER, &t->err))
-                return false;
-            continue;
-        }
-        if (strcmp(value, settings_text(&t->settings, id)) == 0 || id == OPTION_DATA ||
-            id == OPTION_DEVICE)
-            continue;
-        err_set(&t->err, ERR_CONFIG_INVALID, "the run was started with --%s %s, not %s",
-                option_rows[id].flag, value, settings_text(&t->settings, id));
-        return err_hint(&t->err,
-                        "Leave out --%s to go on with the run, or start a new run without "
-                        "--resume",
-                        option_rows[id].flag);
-    }
-    return true;
-}
-
 static bool find_resume(TrainJob *job)
 {
     bp_trainer *t = job->t;
@@ -150,8 +78,9 @@ static bool find_resume(TrainJob *job)
                  : NULL;
     const char *latest = checkpoint_latest(job->output, job->run_id, &job->arena);
     job->resume_from = latest != NULL ? latest : folder;
-    const Json *stored = json_get(entry, "options");
-    bool ok = stored == NULL || restore_options(t, stored);
+    Json *stored = run_options_of(entry);
+    bool ok = run_options_restore(t, stored);
+    json_free(stored);
     json_free(entry);
     if (ok && job->resume_from == NULL) {
         err_set(&t->err, ERR_STATE_CHECKPOINT_INVALID, "run '%s' has no checkpoint in '%s'", id,
@@ -268,7 +197,7 @@ static void fill_options(TrainJob *job)
     bp_trainer *t = job->t;
     const Settings *s = &t->settings;
     TrainOptions *o = &job->options;
-    Json *stored = options_to_json(t);
+    Json *stored = run_options_json(t);
     Buf text = {0};
     json_write(stored, (JsonStyle){0}, &text);
     json_free(stored);
@@ -341,7 +270,7 @@ static bool start_history(TrainJob *job)
                           .dataset = settings_text(&t->settings, OPTION_DATA),
                           .dataset_sha256 = job->dataset.sha256,
                           .hyperparameters = hyperparameters(job),
-                          .options = options_to_json(t)};
+                          .options = run_options_json(t)};
     if (!history_started(job->output, &start, &t->err))
         return false;
     job->in_history = true;

@@ -70,11 +70,14 @@ void term_progress_end(void);
 bool flag_is_set(bp_trainer *t, const char *name);
 void print_json(const Json *json); /* to stdout, indented */
 
+/* Runs work(t, what), which trains, with progress on stderr and the result on stdout. */
+int show_training(bp_trainer *t, bool (*work)(bp_trainer *t, const void *what), const void *what);
 int cmd_train(bp_trainer *t, const char *const *positionals, int n);
 int cmd_export(bp_trainer *t, const char *const *positionals, int n);
 int cmd_generate(bp_trainer *t, const char *const *positionals, int n);
 int cmd_info(bp_trainer *t, const char *const *positionals, int n);
 int cmd_resume(bp_trainer *t, const char *const *positionals, int n);
+int cmd_replay(bp_trainer *t, const char *const *positionals, int n);
 int cmd_runs(bp_trainer *t, const char *const *positionals, int n);
 int cmd_diff_runs(bp_trainer *t, const char *const *positionals, int n);
 int cmd_export_runs(bp_trainer *t, const char *const *positionals, int n);

@@ -65,13 +65,11 @@ static void print_result(const Json *r)
     term_hint("backprop export %s --format gguf -q q8_0", json_text(json_get(r, "output")));
 }
 
-int cmd_train(bp_trainer *t, const char *const *positionals, int n)
+int show_training(bp_trainer *t, bool (*work)(bp_trainer *t, const void *what), const void *what)
 {
-    (void)positionals;
-    (void)n;
     int64_t every = strtoll(bp_get(t, "logging-steps"), NULL, 10);
     bp_on_event(t, on_event, &every);
-    bool ok = bp_train(t, NULL, NULL);
+    bool ok = work(t, what);
     term_progress_end();
     const char *text = bp_result_json(t);
     if (flag_is_set(t, "json")) {
@@ -84,4 +82,17 @@ int cmd_train(bp_trainer *t, const char *const *positionals, int n)
     print_result(result);
     json_free(result);
     return 0;
+}
+
+static bool train(bp_trainer *t, const void *what)
+{
+    (void)what;
+    return bp_train(t, NULL, NULL);
+}
+
+int cmd_train(bp_trainer *t, const char *const *positionals, int n)
+{
+    (void)positionals;
+    (void)n;
+    return show_training(t, train, NULL);
 }

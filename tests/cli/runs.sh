@@ -4,7 +4,7 @@
 chat_rows 12 >chat.jsonl
 T="train -m $TINY -d chat.jsonl --lora-r 4 --warmup-steps 2 --batch-size 2 --max-seq-length 64 --gradient-accumulation 2 -o out_runs"
 run $T --steps 3 --lr 1e-2; expect_code 0
-run $T --steps 4 --lr 2e-2; expect_code 0
+run $T --steps 4 --lr 2e-2; expect_code 0; cp -r out_runs/lora before
 run list-runs -o out_runs --json; expect_code 0; expect_err "use 'runs'"
 B=$(sed -n 's/.*"run_id": "\([0-9a-f]*\)".*/\1/p' out | sed -n 1p)
 A=$(sed -n 's/.*"run_id": "\([0-9a-f]*\)".*/\1/p' out | sed -n 2p)
@@ -23,6 +23,15 @@ run export-runs -o out_runs --to new/folder/runs.jsonl --status completed; expec
 run export-runs -o absent; expect_error INPUT_VALIDATION_FAILED 1
 run runs -o absent; expect_code 0; expect_err 'no runs'
 run resume "$A" -o out_runs; expect_code 0; expect_err run_resumed
+# a replay gives the same bits; an override changes them; what cannot be overridden is named
+run replay "$B" -o out_runs --json; expect_code 0; expect_out "\"original_run_id\": \"$B\""
+cmp -s before/adapter_model.safetensors out_runs/lora/adapter_model.safetensors || fail 'a replay differs'
+run replay "$B" -o out_runs --override seed=7 --override packing=false; expect_code 0
+cmp -s before/adapter_model.safetensors out_runs/lora/adapter_model.safetensors && fail 'the override did nothing'
+run replay "$B" -o out_runs --override depth=3; expect_error CONFIG_INVALID 1
+run replay "$B" -o out_runs --override seed; expect_error CONFIG_INVALID 1
+run replay "$B" -o out_runs --override seed=x; expect_code 1
+run runs -o out_runs --json; [ "$(grep -c run_id out)" -eq 4 ] || fail 'not four runs'
 run info --subcommand-tiers; expect_code 0; expect_out '^experimental  *diff-runs'; expect_out '^deprecated-prefer-runs  *list-runs'
 # what other programs write: members absent, odd or unknown
 mkdir odd && cat >odd/run_history.json <<'EOF'
@@ -35,4 +44,5 @@ run runs -o odd; expect_code 0
 run show-run aa -o odd; expect_code 0
 run diff-runs aa bb -o odd; expect_code 0; expect_out '^  hp.lr'; expect_out '^\* hp.targets'
 run export-runs -o odd; expect_code 0
+run replay aa -o odd; [ "$CODE" -ne 0 ] || fail "a run without data was replayed"
 finish
