@@ -134,6 +134,16 @@ BP_API const char *bp_data_preview_json(bp_trainer *t, const char *data);
 /* Trains an earlier run of the output folder once more, with its own options, or those of the
  * option "override" ("seed=7", one a line) instead. The new run has an id of its own. */
 BP_API bool bp_replay(bp_trainer *t, const char *run_id);
+/* Whether a data file can be trained on, row by row, without a model: is_valid, parse_errors,
+ * errors, warnings; or `error` when it cannot be read ("data-format", "max-errors",
+ * "max-samples"). Never NULL for a usable handle, and no error of the handle. */
+BP_API const char *bp_validate_json(bp_trainer *t, const char *data);
+/* Duplicates, lengths, empty turns, what it shares with another file, and a verdict ("against",
+ * "fail-on-dups", …; "report-model" for exact lengths). */
+BP_API const char *bp_data_report_json(bp_trainer *t, const char *data);
+/* Writes the file's rows to two others ("heldout-ratio", "split-seed", "out-train",
+ * "out-heldout"). */
+BP_API const char *bp_data_split_json(bp_trainer *t, const char *data);
 /* What the last bp_train, bp_export or bp_generate did. */
 BP_API const char *bp_result_json(bp_trainer *t);
 /* Mean loss (nats a token) of the opened model and adapter on a text file. False on error. */

@@ -11,7 +11,7 @@
 
 #include "core/json.h"
 
-enum { EXIT_USAGE = 64, ARGS_MAX = 128, POSITIONALS_MAX = 4 };
+enum { EXIT_USAGE = 64, EXIT_BAD_DATA = 65, ARGS_MAX = 128, POSITIONALS_MAX = 4 };
 
 typedef struct Verb {
     const char *name, *tier, *arguments;
@@ -82,6 +82,9 @@ int cmd_runs(bp_trainer *t, const char *const *positionals, int n);
 int cmd_diff_runs(bp_trainer *t, const char *const *positionals, int n);
 int cmd_export_runs(bp_trainer *t, const char *const *positionals, int n);
 int cmd_list_runs(bp_trainer *t, const char *const *positionals, int n);
+int cmd_validate(bp_trainer *t, const char *const *positionals, int n);
+int cmd_data_report(bp_trainer *t, const char *const *positionals, int n);
+int cmd_data_split(bp_trainer *t, const char *const *positionals, int n);
 int cmd_data_preview(bp_trainer *t, const char *const *positionals, int n);
 int cmd_show_run(bp_trainer *t, const char *const *positionals, int n);
 

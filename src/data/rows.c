@@ -11,6 +11,8 @@
 #include "data/rows_internal.h"
 
 enum { FIRST_BYTES = 4 };
+static const char too_long[] = "the row is longer than 64 MiB";
+static_assert(ROW_MAX_BYTES == 64 << 20, "the text above");
 
 static bool read_plain(void *context, void *data, size_t bytes, size_t *got, Err *err)
 {
@@ -199,6 +201,8 @@ bool row_reader_batch(RowReader *reader, const RawRow **rows, int32_t *count, Er
             return false;
         switch (rows_step(r, &row, err)) {
         case STEP_ROW:
+            if (row.text.len > ROW_MAX_BYTES)
+                row.flaw = too_long;
             add_row(r, row);
             break;
         case STEP_ERROR:
@@ -210,7 +214,7 @@ bool row_reader_batch(RowReader *reader, const RawRow **rows, int32_t *count, Er
             if (r->n_rows > 0) { /* its rows lie in the buffer */
                 going = false;
             } else if (r->end - r->begin > ROW_MAX_BYTES) {
-                add_row(r, (RawRow){.line = r->line, .flaw = "the row is longer than 64 MiB"});
+                add_row(r, (RawRow){.line = r->line, .flaw = too_long});
                 r->skipping = true;
                 going = false;
             } else if (!refill(r, err)) {

@@ -37,4 +37,44 @@ run $T -d a.jsonl --max-seq-length 30 --truncation drop -o drop; expect_code 1; 
 run $T -d a.jsonl --max-seq-length 30 -o cut; expect_code 0; expect_err "6 cut (6 inside an assistant's turn)"
 run $T -d a.jsonl --max-seq-length 30 --truncation start -o cut2; expect_code 0; expect_err '6 cut'
 run $T -d a.jsonl --max-seq-length 30 --truncation split -o cut3; expect_code 0; expect_err '6 used, 198 tokens, 54 with loss'
+
+# validate: the fields that the original has
+run validate a.jsonl; expect_code 0; expect_out '^Valid rows *6$'; expect_out '^Format detected *sharegpt$'
+run validate a.jsonl --json; expect_code 0
+for field in dataset lines_scanned samples_parsed format_hint format_detected total_rows valid_rows is_valid \
+    parse_errors errors warnings; do expect_out "\"$field\": "; done
+expect_out '"lines_scanned": 6'; expect_out '"is_valid": true'
+run validate a.jsonl --format alpaca --max-errors 2; expect_code 65; expect_out "'instruction' is missing"
+run validate c.jsonl.gz --json; expect_code 65; expect_out '"line": 4'; expect_out '"format_detected": "mixed"'
+run validate c.jsonl.gz --max-samples 2; expect_code 0
+run validate missing --json; expect_code 1; expect_out '"error": "dataset_not_found"'
+run validate . --json; expect_code 1; expect_out '"error": "dataset_path_is_directory"'
+run validate a.jsonl --format parquet; expect_error CONFIG_INVALID_SETTING 64
+# report: duplicates, overlap with a test file, reasoning, gates
+run data report a.jsonl; expect_code 0; expect_out 'PASS\|WARN'
+{ cat a.jsonl; cat a.jsonl; printf '{"messages":[{"role":"user","content":"u"},{"role":"assistant","content":""}]}\n'
+  printf '{"text":"<think>%0400d</think> done"}\nbroken\n' 7; } >r.jsonl
+run data report r.jsonl --against b.csv --dup-threshold 0.99 --json; expect_code 0
+for field in total_rows parseable_rows parse_errors format_distribution exact_duplicates duplicate_clusters \
+    near_duplicate_rate empty_turn_rows outlier_rows no_assistant_rows token_histogram contamination verdict \
+    failed_thresholds think_rows think_pct trace_histogram; do expect_out "\"$field\": "; done
+expect_out '"total_rows": 15'; expect_out '"parseable_rows": 14'; expect_out '"exact_duplicates": 6'
+expect_out '"duplicate_clusters": 6'; expect_out '"empty_turn_rows": 1'; expect_out '"think_rows": 1'; expect_out '"verdict": "WARN"'
+run data report r.jsonl --strict; expect_error INPUT_DATASET_REPORT_THRESHOLD 65; expect_out '^FAIL'
+run data report r.jsonl --fail-on-dups 0.9; expect_code 0
+run data report r.jsonl --against a.jsonl --fail-on-contamination 0.5; expect_code 65; expect_err contamination
+run data report a.jsonl -m "$TINY" --json; expect_code 0; expect_out '"tokens": "exact"'; expect_out '"longest_tokens": 33'
+run data report missing.jsonl; expect_error INPUT_DATASET_NOT_FOUND 1
+: >empty.jsonl; run data report empty.jsonl; expect_code 65
+# split: exact, seeded, complete, the lines as they were
+run data split r.jsonl; expect_error INPUT_DATASET_PARSE_FAILED 1; expect_err 'line 15'; expect_no_file r.train.jsonl
+run data split a.jsonl --heldout-ratio 0.34 --seed 3; expect_code 0; expect_out '^a.heldout.jsonl: 2 rows'
+cat a.train.jsonl a.heldout.jsonl | sort >both; sort a.jsonl | cmp -s - both || fail 'rows are lost or changed'
+cp a.heldout.jsonl first; run data split a.jsonl --heldout-ratio 0.34 --seed 3 --json; cmp -s first a.heldout.jsonl || fail 'the seed does not decide'
+run data split a.jsonl --heldout-ratio 0.0001; expect_code 0; expect_out 'heldout.jsonl: 1 rows'
+run data split b.csv --heldout-ratio 0.5 --out-train t.jsonl --out-heldout h.jsonl; expect_code 0
+run validate t.jsonl; expect_code 0; expect_out 'alpaca'
+run data split a.jsonl --out-train a.jsonl; expect_error INPUT_VALIDATION_FAILED 1
+run data split a.jsonl --heldout-ratio 0; expect_error CONFIG_INVALID_SETTING 1
+head -1 a.jsonl >one.jsonl; run data split one.jsonl; expect_error INPUT_DATASET_INVALID 1
 finish
