@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "core/file.h"
-#include "data/report.h"
+#include "data/quality.h"
 #include "data/split.h"
 #include "data/validate.h"
 

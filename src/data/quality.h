@@ -1,10 +1,10 @@
-/* report.h — the quality of a data file in numbers: duplicates, lengths, empty turns, reasoning,
+/* quality.h — the quality of a data file in numbers: duplicates, lengths, empty turns, reasoning,
  * what it shares with another file; and a verdict against limits.
  *
  * Lengths are exact when texts (tokenizer, template) are given, else a token is 4 bytes.
  */
-#ifndef DATA_REPORT_H
-#define DATA_REPORT_H
+#ifndef DATA_QUALITY_H
+#define DATA_QUALITY_H
 
 #include "core/json.h"
 #include "data/dataset.h"

@@ -1,8 +1,8 @@
-/* report.c — one pass over a file, and one over the file it is compared with; see report.h.
+/* quality.c — one pass over a file, and one over the file it is compared with; see quality.h.
  *
  * Memory: about 260 bytes a row, for its fingerprint and length.
  */
-#include "data/report.h"
+#include "data/quality.h"
 
 #include <math.h>
 #include <stdio.h>
