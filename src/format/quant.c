@@ -1,14 +1,15 @@
-/* quant.c — row loops over the block decoders of core/quant_block.h, and the encoders.
+/* quant.c — row loops over the block decoders of core/quant_block.h, and the encoders' front.
  *
- * Owns the encoders. They reproduce ggml's reference quantizers bit for bit (ggml,
- * src/ggml-quants.c): for Q8_0 the inverse of d is taken in f32 before d is rounded to f16, and
- * x / d is rounded half away from zero. Sources and destinations need no alignment.
+ * Owns the 16-bit encoders and the choice of block encoders for this processor. Sources and
+ * destinations need no alignment.
  */
 #include "format/quant.h"
 
 #include <string.h>
 
+#include "core/os.h"
 #include "core/quant_block.h"
+#include "format/quant_encode.h"
 
 static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "rows are copied as they lie");
 
@@ -158,57 +159,69 @@ static void encode_bf16(const float *src, uint8_t *dst, int64_t cols)
         store16(dst + 2 * i, qb_to_bf16(src[i]));
 }
 
-/* Half away from zero. Not trunc(x + 0.5): that sum rounds 0.49999997 up to 1. What no quotient
- * of a sound block can be (infinite, NaN, 127.5 and more) gives 0. */
-static int8_t round_half_away(float x)
+/* ---- blocks ------------------------------------------------------------------------------ */
+
+const EncodeKernels *quant_encode_named(const char *name)
 {
-    const uint32_t sound = (qb_bits(x) & 0x7fffffffu) < qb_bits(127.5f);
-    const float bounded = qb_float(qb_select((int)sound, qb_bits(x), 0));
-    const int32_t whole = (int32_t)bounded;
-    const float rest = bounded - (float)whole; /* exact */
-    return (int8_t)(whole + (rest >= 0.5f) - (rest <= -0.5f)); /* within -127..127 */
+    const CpuFeatures *features = os_cpu_features();
+    if (strcmp(name, "avx512") == 0)
+        return features->avx512 ? quant_encode_avx512() : NULL;
+    if (strcmp(name, "avx2") == 0)
+        return features->avx2 ? quant_encode_avx2() : NULL;
+    return strcmp(name, "generic") == 0 ? quant_encode_generic() : NULL;
 }
 
-/* The largest magnitude is taken over the bits, whose order is that of the values, with NaN above
- * infinity: a block with a NaN gets d = NaN and stays visibly broken. */
-static void encode_q8_0_block(const float *restrict src, uint8_t *restrict block)
+const EncodeKernels *quant_encode_best(void)
 {
-    uint32_t largest = 0;
-    for (int j = 0; j < QB_BLOCK; j++) {
-        const uint32_t magnitude = qb_bits(src[j]) & 0x7fffffffu;
-        largest = magnitude > largest ? magnitude : largest;
+    const EncodeKernels *best = quant_encode_named("avx512");
+    if (best == NULL)
+        best = quant_encode_named("avx2");
+    return best != NULL ? best : quant_encode_generic();
+}
+
+/* In order, as the reference sums it. */
+static float mean_square(const float *row, int64_t cols)
+{
+    float sum = 0;
+    for (int64_t i = 0; i < cols; i++)
+        sum += row[i] * row[i];
+    return sum / (float)cols;
+}
+
+void quant_encode_rows(Dtype dtype, const float *src, void *dst, int64_t rows, int64_t cols,
+                       const float *importance)
+{
+    must(quant_can_encode(dtype) && rows >= 0 && cols >= 0);
+    must(cols % dtype_info(dtype)->block == 0);
+    uint8_t *bytes = dst;
+    const int64_t n = rows * cols;
+    if (dtype == DTYPE_F32) {
+        if (n > 0)
+            memcpy(dst, src, (size_t)n * sizeof *src);
+    } else if (dtype == DTYPE_F16) {
+        encode_f16(src, bytes, n);
+    } else if (dtype == DTYPE_BF16) {
+        encode_bf16(src, bytes, n);
+    } else if (importance == NULL || dtype == DTYPE_Q8_0) {
+        quant_encode_best()->encode(
+            &(EncodeCall){.dtype = dtype, .src = src, .dst = bytes, .n = n});
+    } else {
+        const EncodeKernels *kernels = quant_encode_best();
+        const size_t row_bytes = dtype_row_bytes(dtype, cols);
+        const bool needs_mean = dtype_info(dtype)->block == QB_BLOCK;
+        for (int64_t i = 0; i < rows; i++, src += cols, bytes += row_bytes)
+            kernels->encode(&(EncodeCall){
+                .dtype = dtype, .src = src, .dst = bytes, .n = cols, .importance = importance,
+                .mean_square = needs_mean ? mean_square(src, cols) : 0});
     }
-    const float d = qb_float(largest) / 127.0f;
-    const float inverse = d != 0.0f ? 1.0f / d : 0.0f;
-    store16(block, qb_to_f16(d));
-    for (int j = 0; j < QB_BLOCK; j++)
-        block[2 + j] = (uint8_t)round_half_away(src[j] * inverse);
 }
 
 void quant_encode_row(Dtype dtype, const float *src, void *dst, int64_t cols)
 {
-    must(quant_can_encode(dtype) && cols >= 0);
-    must(cols % dtype_info(dtype)->block == 0);
-    uint8_t *bytes = dst;
-    switch (dtype) {
-    case DTYPE_F32:
-        if (cols > 0)
-            memcpy(dst, src, (size_t)cols * sizeof *src);
-        return;
-    case DTYPE_F16:
-        encode_f16(src, bytes, cols);
-        return;
-    case DTYPE_BF16:
-        encode_bf16(src, bytes, cols);
-        return;
-    default:
-        assert(dtype == DTYPE_Q8_0);
-        for (int64_t b = 0; b < cols / QB_BLOCK; b++)
-            encode_q8_0_block(src + b * QB_BLOCK, bytes + b * QB_Q8_0_BYTES);
-    }
+    quant_encode_rows(dtype, src, dst, 1, cols, NULL);
 }
 
 bool quant_can_encode(Dtype dtype)
 {
-    return dtype == DTYPE_F32 || dtype == DTYPE_F16 || dtype == DTYPE_BF16 || dtype == DTYPE_Q8_0;
+    return dtype < DTYPE_COUNT && dtype != DTYPE_I32;
 }

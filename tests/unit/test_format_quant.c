@@ -210,7 +210,7 @@ static void test_which_types_encode(void **state)
 {
     assert_true(quant_can_encode(DTYPE_F32) && quant_can_encode(DTYPE_F16));
     assert_true(quant_can_encode(DTYPE_BF16) && quant_can_encode(DTYPE_Q8_0));
-    assert_false(quant_can_encode(DTYPE_Q4_0) || quant_can_encode(DTYPE_Q4_1));
+    assert_true(quant_can_encode(DTYPE_Q4_0) && quant_can_encode(DTYPE_IQ4_XS));
     assert_false(quant_can_encode(DTYPE_I32));
 }
 
