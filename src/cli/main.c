@@ -1,10 +1,11 @@
 /* main.c — the program `backprop`: parses, opens a handle, dispatches, maps errors to exit codes.
  *
- * The only file that calls exit. Ctrl-C asks the library to stop at the end of the step; a second
+ * Ctrl-C asks the library to stop at the end of the step; a second
  * one ends the process at once.
  */
 #include "cli/cli.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -135,15 +136,27 @@ static void let_threads_sleep(char **argv)
         os_restart_with("GOMP_SPINCOUNT", "10000", argv);
 }
 
-int main(int argc, char **argv)
+/* A result that did not reach its reader is a failure, unless the reader went away (a pipe). */
+static int flush_results(int code)
+{
+    if ((fflush(stdout) == 0 && !ferror(stdout)) || errno == EPIPE)
+        return code;
+    Err err = {0};
+    err_set(&err, ERR_RUNTIME_IO_FAILED, "cannot write the result to standard output: %s",
+            strerror(errno));
+    const ErrInfo *info = err_info(err.code);
+    term_error(&(bp_error){info->name, err.message, err_hint_text(&err), info->exit_code});
+    return code != 0 ? code : info->exit_code;
+}
+
+static int run_program(int argc, char **argv)
 {
     Args args;
-    signal(SIGPIPE, SIG_IGN);
     if (!args_parse(&args, argc, argv))
-        exit(EXIT_USAGE);
+        return EXIT_USAGE;
     if (args.version) {
         printf("backprop %s\n", bp_version());
-        return fflush(stdout) == 0 ? 0 : 1;
+        return 0;
     }
     if (args.verb == NULL && args.group != NULL) {
         help_group(args.help ? stdout : stderr, args.group);
@@ -160,4 +173,10 @@ int main(int argc, char **argv)
     if (verb_has_flag(args.verb, "threads"))
         let_threads_sleep(argv);
     return run_verb(&args);
+}
+
+int main(int argc, char **argv)
+{
+    signal(SIGPIPE, SIG_IGN);
+    return flush_results(run_program(argc, argv));
 }

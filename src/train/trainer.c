@@ -12,16 +12,21 @@
 
 #include "core/log.h"
 #include "core/os.h"
+#include "core/os_lock.h"
 #include "train/plan.h"
 #include "train/resume.h"
 #include "train/step.h"
 
+#include <errno.h>
 #include <math.h>
 #include <string.h>
 
 enum { TRAIN_MAX_STEPS = 100 * 1000 * 1000, TRAIN_MAX_ACCUMULATION = 65536 };
 /* Weight of the newest step in the smoothed time of a step. */
 static const double smoothing = 0.2;
+
+/* In the output folder; held by the process that trains there. */
+#define LOCK_FILE ".training.lock"
 
 typedef struct Run {
     const TrainOptions *options;
@@ -33,6 +38,7 @@ typedef struct Run {
     TrainResult *result;
 
     Arena host, records, scratch; /* run; the tape's; rewound after each use */
+    OsLock lock;                  /* on the output folder, as long as the run */
     StepSlabs slabs;
     Packer *packer;
     Microbatch *microbatches; /* [accumulation] */
@@ -276,6 +282,13 @@ static bool open_output(Run *run, Err *err)
     const char *output = run->options->output;
     if (!folder_make(output, ERR_RUNTIME_IO_FAILED, err))
         return false;
+    const char *lock_path = path_join(&run->scratch, output, LOCK_FILE);
+    const int error = os_lock_open(&run->lock, lock_path, 0);
+    if (error == ETIMEDOUT)
+        return err_set(err, ERR_STATE_OUTPUT_IN_USE, "another process is training in '%s'", output);
+    if (error != 0)
+        return err_set(err, ERR_RUNTIME_IO_FAILED, "cannot lock '%s': %s", lock_path,
+                       strerror(error));
     checkpoint_recover(output, &run->scratch);
     const char *adapter = path_join(&run->scratch, output, ADAPTER_FOLDER);
     folder_recover(adapter);
@@ -313,6 +326,7 @@ static void run_close(Run *run)
     run->adapter->values = run->adapter->grads = run->adapter->m = run->adapter->v = NULL;
     arena_close(&run->scratch);
     arena_close(&run->records);
+    os_lock_close(&run->lock);
     arena_close(&run->vectors_arena);
     arena_close(&run->host);
 }
@@ -463,7 +477,8 @@ bool train_run(Model *model, Adapter *adapter, const Dataset *dataset, Backend *
 {
     must(model != NULL && adapter != NULL && backend != NULL && result != NULL);
     *result = (TrainResult){0};
-    Run run = {.options = options, .model = model, .adapter = adapter, .dataset = dataset,
+    Run run = {.lock = {-1}, .options = options, .model = model, .adapter = adapter,
+               .dataset = dataset,
                .backend = backend, .out = out, .result = result, .start = os_now()};
     Err failure = {0};
     const bool ok =

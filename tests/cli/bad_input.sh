@@ -45,4 +45,16 @@ run show-run abcdef; expect_error INPUT_RESUME_NOT_FOUND 1
 run export "$TINY" --format lora; expect_error INPUT_VALIDATION_FAILED 1
 run export missing --format gguf; expect_error DEP_MODEL_LOAD_FAILED 2
 run generate "$TINY" hello --temperature -1; expect_error CONFIG_INVALID_SETTING 64
+# results that nobody can read; two processes in one folder
+LAST='list-runs >/dev/full'; "$BACKPROP" info >/dev/full 2>err; CODE=$?; : >out; expect_error RUNTIME_IO_FAILED 2
+LAST='info >&-'; "$BACKPROP" info >&- 2>err; CODE=$?; expect_error RUNTIME_IO_FAILED 2
+LAST='info | true'; { "$BACKPROP" info 2>err; echo $? >code; } | true; CODE=$(cat code); expect_code 0
+chat_rows 6 >rows.jsonl
+"$BACKPROP" train -m "$TINY" -d rows.jsonl --lora-r 4 --steps 1000000 --max-seq-length 64 -o shared >first.log 2>&1 &
+FIRST=$!
+tries=0
+until grep -q '^step 1/' first.log || [ $tries -gt 300 ]; do sleep 0.1; tries=$((tries + 1)); done
+run train -m "$TINY" -d rows.jsonl --lora-r 4 --steps 1 --max-seq-length 64 -o shared; expect_error STATE_OUTPUT_IN_USE 2
+kill -INT $FIRST; wait $FIRST; CODE=$?; LAST='the first process'; expect_code 130
+run resume '' -o shared; expect_error INPUT_RESUME_NOT_FOUND 1
 finish
