@@ -58,6 +58,7 @@ static bool fill_options(bp_trainer *t, ExportOptions *options)
     assert(t->loaded);
     options->format = strcmp(format, "gguf") == 0           ? EXPORT_GGUF
                       : strcmp(format, "gguf-adapter") == 0 ? EXPORT_GGUF_ADAPTER
+                      : strcmp(format, "merged") == 0       ? EXPORT_MERGED
                                                             : EXPORT_LORA;
     options->dtype = quant_dtype(settings_text(s, OPTION_QUANTIZATION));
     if (options->format == EXPORT_GGUF_ADAPTER && options->dtype != DTYPE_F32) {
@@ -67,7 +68,13 @@ static bool fill_options(bp_trainer *t, ExportOptions *options)
                            settings_text(s, OPTION_QUANTIZATION));
         options->dtype = settings_given(s, OPTION_QUANTIZATION) ? DTYPE_F16 : DTYPE_F32;
     }
-    if (options->format != EXPORT_GGUF && t->adapter_folder == NULL) {
+    if (options->format == EXPORT_MERGED && !settings_given(s, OPTION_QUANTIZATION))
+        options->dtype = DTYPE_COUNT;
+    if (options->format == EXPORT_MERGED && options->dtype == DTYPE_Q8_0)
+        return err_set(&t->err, ERR_INPUT_VALIDATION_FAILED,
+                       "a merged folder is written as f32, f16 or bf16, not 'q8_0'");
+    if ((options->format == EXPORT_LORA || options->format == EXPORT_GGUF_ADAPTER) &&
+        t->adapter_folder == NULL) {
         err_set(&t->err, ERR_INPUT_VALIDATION_FAILED, "'%s' has no adapter to export as '%s'",
                 t->source, format);
         return err_hint(&t->err, "Use --format gguf for a plain model, or name an adapter folder");
@@ -93,8 +100,8 @@ static bool export_all(bp_trainer *t, Arena *arena)
     if (!handle_load(t) || !fill_options(t, &options) ||
         !handle_adapter(t, arena, &adapter, &values))
         return false;
-    handle_phase(t, adapter != NULL && options.format == EXPORT_GGUF ? "Merging and writing"
-                                                                     : "Writing");
+    bool merges = options.format == EXPORT_GGUF || options.format == EXPORT_MERGED;
+    handle_phase(t, adapter != NULL && merges ? "Merging and writing" : "Writing");
     if (!export_run(&t->model, adapter, values, t->adapter_folder, t->tokenizer, &options, arena,
                     &done, &t->err))
         return false;

@@ -56,19 +56,21 @@ typedef struct EmbedArgs {
 } EmbedArgs;
 
 /* s = x + delta; y = s * rstd(s) * w, rstd = 1/sqrt(mean(s^2) + eps) (Zhang & Sennrich 2019).
+ * A row may hold several heads, C = heads * D with w [1, D]: each is normalised by itself, and
+ * delta is then empty.
  * delta empty: s = x and sum is not written. sum may be x itself. Saved for bwd: s (in `sum`, or x
  * when delta is empty) and rstd.
  * bwd: dx = dx_beta * dx + d(s);  ddelta (if given) = the same values in its own dtype; dw += … */
 typedef struct RmsnormArgs {
     Tensor x, delta, sum; /* [T, C] */
-    Tensor w;             /* [1, C] f32 */
+    Tensor w;             /* [1, D] f32; D = C without heads */
     float eps;
     Tensor y;             /* [T, C], may have a row tail (stride > cols) */
-    Tensor rstd;          /* [T, 1] f32, or empty when nothing will run backward */
+    Tensor rstd;          /* [T, heads] f32, or empty when nothing will run backward */
     Tensor dy;            /* [T, C] */
     Tensor dx, ddelta;    /* [T, C] */
     float dx_beta;        /* 0 overwrites dx, 1 adds to it (the residual stream's gradient) */
-    Tensor dw;            /* [1, C] f32 */
+    Tensor dw;            /* [1, D] f32 */
 } RmsnormArgs;
 
 /* Products that share an input: y_i = x W_i^T + bias_i + scale_i * (x A_i^T) B_i^T.
@@ -103,10 +105,30 @@ typedef struct RopeArgs {
     Tensor q, k;              /* [T, H*D], [T, G*D] */
     Tensor dq, dk;
     Tensor table;             /* [positions, rot] f32 */
-    const int32_t *positions; /* [T] */
+    const int32_t *positions; /* [T] rows of the table */
     int head_dim, rot;
     RopePairing pairing;
 } RopeArgs;
+
+/* Spans cut to a sliding window: token t sees the last `window` of the keys that its span has.
+ * begin[t] = max(kv_begin[t], kv_end[t] - window); end[s] = min(q_end[s], s + window) where q_end
+ * is given (training: key s and query s are the same token). Never recorded for backward. */
+typedef struct WindowSpansArgs {
+    const int32_t *kv_begin, *kv_end, *q_end; /* [n]; q_end may be NULL */
+    int64_t n;
+    int window;
+    int32_t *begin, *end; /* [n]; end NULL without q_end */
+} WindowSpansArgs;
+
+/* Rows of a rope table that has a second half for long sequences: rows[t] = positions[t], and
+ * `offset` more where the sequence of t, q_end[t] - kv_begin[t] tokens, is longer than `longest`.
+ * Without q_end all tokens are of one sequence of `length` tokens. Never recorded for backward. */
+typedef struct RopeRowsArgs {
+    const int32_t *positions, *kv_begin, *q_end; /* [n]; q_end may be NULL */
+    int64_t n, length;
+    int longest, offset;
+    int32_t *rows; /* [n] */
+} RopeRowsArgs;
 
 /* Softmax attention over spans: query t sees keys kv_begin[t] .. kv_end[t]-1; both never decrease
  * with t. Packed sequences, causality and windows are all in the spans; an empty span gives zeros.
@@ -186,7 +208,8 @@ typedef struct LowrankRefreshArgs {
 #define COMPUTE_ARG_STRUCTS \
     EmbedArgs embed; RmsnormArgs rmsnorm; LinearArgs linear; RopeArgs rope; \
     AttentionArgs attention; GluArgs glu; CrossEntropyArgs cross_entropy; CopyRowsArgs copy_rows; \
-    SumSquaresArgs sum_squares; AdamwArgs adamw; LowrankRefreshArgs lowrank_refresh;
+    SumSquaresArgs sum_squares; AdamwArgs adamw; LowrankRefreshArgs lowrank_refresh; \
+    WindowSpansArgs window_spans; RopeRowsArgs rope_rows;
 
 typedef enum OpId {
 #define X(name) OP_##name,
@@ -224,6 +247,12 @@ typedef struct BackendTraits {
     Dtype residual;         /* dtype of the residual stream and its gradient */
 } BackendTraits;
 
+/* What a model asks of a backend beyond having the ops; found out before anything runs. */
+typedef struct ComputeNeeds {
+    int head_dim;         /* of attention */
+    int64_t widest_norm;  /* columns */
+} ComputeNeeds;
+
 struct Backend {
     BackendTraits traits;
     void *state;
@@ -251,6 +280,8 @@ struct Backend {
     /* What weight_open takes from its slab (a multiple of ARENA_ALIGN); pure, so that the plan can
      * ask. NULL: nothing. */
     size_t (*weight_bytes)(const Backend *backend, const Weight *weight);
+    /* False with an error when the backend cannot run such a model; NULL: it runs all. */
+    bool (*supports)(const Backend *backend, const ComputeNeeds *needs, Err *err);
 };
 
 /* Tail columns for a low-rank group of total rank r on this backend. */

@@ -97,7 +97,7 @@ static size_t scratch_bytes(const Backend *backend, const OpCall *call, Pass pas
         return pass == PASS_FWD ? cuda_loss_scratch(&call->cross_entropy).total : 0;
     case OP_rmsnorm:
         if (pass == PASS_BWD && !tensor_is_empty(&call->rmsnorm.dw))
-            take(&total, COLUMN_PIECES_TRAIT * call->rmsnorm.x.cols, 4);
+            take(&total, COLUMN_PIECES_TRAIT * call->rmsnorm.w.cols, 4);
         return total;
     case OP_attention:
         return pass == PASS_BWD ? cuda_attention_scratch(&call->attention).total : 0;
@@ -128,6 +128,27 @@ static size_t weight_bytes(const Backend *backend, const Weight *weight)
     return group_bytes(backend, one, 1, 0);
 }
 
+/* What the kernels of this plug-in are compiled for. */
+static bool supports(const Backend *backend, const ComputeNeeds *needs, Err *err)
+{
+    static const int head_dims[] = {16, 32, 64, 128};
+    (void)backend;
+    bool head = false;
+    for (size_t i = 0; i < COUNT_OF(head_dims); i++)
+        head = head || head_dims[i] == needs->head_dim;
+    if (!head)
+        err_set(err, ERR_DEP_MODEL_LOAD_FAILED,
+                "the CUDA backend has no attention for heads of %d elements (16, 32, 64, 128)",
+                needs->head_dim);
+    else if (needs->widest_norm > CUDA_NORM_MAX_COLS)
+        err_set(err, ERR_DEP_MODEL_LOAD_FAILED,
+                "the CUDA backend has no norm over %lld elements (up to %d)",
+                (long long)needs->widest_norm, CUDA_NORM_MAX_COLS);
+    else
+        return true;
+    return err_hint(err, "Train this model with --device cpu");
+}
+
 static void op_without_device(Backend *backend, const OpCall *call)
 {
     (void)backend;
@@ -144,6 +165,7 @@ void backend_traits_cuda(Backend *backend)
         .scratch = scratch_bytes,
         .weight_bytes = weight_bytes,
         .group_bytes = group_bytes,
+        .supports = supports,
     };
     for (int op = 0; op < OP_COUNT; op++)
         backend->run[PASS_FWD][op] = op_without_device;

@@ -11,7 +11,7 @@
  * backend_open_plan. */
 void backend_traits_cuda(Backend *backend);
 
-enum { CUDA_ROW_TAIL = 16, CUDA_ALIGN = 256 };
+enum { CUDA_ROW_TAIL = 16, CUDA_ALIGN = 256, CUDA_NORM_MAX_COLS = 16384 };
 
 /* How the scratch of a call is divided; offsets in bytes, all multiples of CUDA_ALIGN. */
 typedef struct LinearScratch {

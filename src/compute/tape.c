@@ -164,6 +164,33 @@ void tape_stream_begin(Tape *tape, const Weight *table, Tensor dtable, float sca
     tape_run(tape, &tape->embed->call, PASS_FWD);
 }
 
+static int32_t *push_ints(Tape *tape, int64_t n)
+{
+    must(tape->n_tokens == n && tape->segment == NULL); /* lies below every segment */
+    return arena_push(tape->step, (size_t)n * sizeof(int32_t));
+}
+
+AttentionSpans tape_window_spans(Tape *tape, AttentionSpans spans, int window)
+{
+    int32_t *begin = push_ints(tape, tape->n_tokens);
+    int32_t *end = spans.q_end == NULL ? NULL : push_ints(tape, tape->n_tokens);
+    OpCall call = {.op = OP_window_spans};
+    call.window_spans = (WindowSpansArgs){
+        .kv_begin = spans.kv_begin, .kv_end = spans.kv_end, .q_end = spans.q_end,
+        .n = tape->n_tokens, .window = window, .begin = begin, .end = end};
+    tape_run(tape, &call, PASS_FWD);
+    return (AttentionSpans){.kv_begin = begin, .kv_end = spans.kv_end, .q_end = end};
+}
+
+const int32_t *tape_rope_rows(Tape *tape, const RopeRowsArgs *args)
+{
+    OpCall call = {.op = OP_rope_rows};
+    call.rope_rows = *args;
+    call.rope_rows.rows = push_ints(tape, args->n);
+    tape_run(tape, &call, PASS_FWD);
+    return call.rope_rows.rows;
+}
+
 /* Ends the open segment: from here on only its s is sure to stay. */
 static void segment_leave(Tape *tape, TapeSegment *segment)
 {
@@ -232,7 +259,7 @@ static void segment_close(Tape *tape, bool wants)
 
 static Value *rmsnorm(Tape *tape, Value *x, ParamRef norm, float eps, Value *out)
 {
-    must(norm.value.cols == x->x.cols); /* one norm a row; per-head norms come with issue 7 */
+    must(norm.value.cols > 0 && x->x.cols % norm.value.cols == 0);
     Record *record = record_make(tape, OP_rmsnorm);
     record->wants = training(tape) && (x->wants_grad || is_trained(&norm));
     record->in[0] = x;
@@ -241,20 +268,20 @@ static Value *rmsnorm(Tape *tape, Value *x, ParamRef norm, float eps, Value *out
     record->call.rmsnorm = (RmsnormArgs){
         .x = x->x, .w = norm.value, .eps = eps, .y = out->x, .dw = norm.grad};
     if (training(tape))
-        record->call.rmsnorm.rstd = tape_push(tape, DTYPE_F32, tape->n_tokens, 1, 0);
+        record->call.rmsnorm.rstd =
+            tape_push(tape, DTYPE_F32, tape->n_tokens, x->x.cols / norm.value.cols, 0);
     record_run(tape, record);
     return out;
 }
 
-Value *tape_rmsnorm(Tape *tape, Value *x, ParamRef norm, float eps, int64_t head_dim)
+Value *tape_rmsnorm(Tape *tape, Value *x, ParamRef norm, float eps)
 {
-    must(head_dim == x->x.cols);
     return rmsnorm(tape, x, norm, eps, value_push(tape, x->x.cols, 0, false));
 }
 
 void tape_add_rmsnorm(Tape *tape, Value *x, ParamRef norm, float eps)
 {
-    must(x->x.cols == tape->n_cols);
+    must(x->x.cols == tape->n_cols && norm.value.cols == tape->n_cols);
     Value *out = rmsnorm(tape, x, norm, eps, value_make(tape, tape->delta, false));
     segment_close(tape, out->wants_grad);
 }
@@ -346,6 +373,21 @@ void tape_add_linear(Tape *tape, Value *x, const LinearSpec *part)
     Record *record = linear_record(tape, x, part, 1, tape->delta);
     record_run(tape, record);
     segment_close(tape, record->wants);
+}
+
+void tape_split(Tape *tape, Value *x, const int64_t *widths, int n, Value **out)
+{
+    must(n >= 1 && n <= LINEAR_MAX_PARTS);
+    must(x->group != NULL && x->group->n_parts == 1);
+    x->group->n_parts = n;
+    int64_t column = 0;
+    for (int i = 0; i < n; i++) {
+        out[i] = value_make(tape, tensor_columns(x->x, column, widths[i]), x->wants_grad);
+        out[i]->group = x->group;
+        out[i]->column = column;
+        column += widths[i];
+    }
+    must(column == x->x.cols);
 }
 
 void tape_rope(Tape *tape, Value *q, Value *k, Tensor table, const int32_t *positions, int head_dim,

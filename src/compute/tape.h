@@ -54,6 +54,11 @@ typedef struct AttentionSpans {
 
 typedef struct Tape Tape;
 
+/* What is derived from a pass's arrays before its first segment; it lives as long as the pass.
+ * The spans of a sliding window, and rows of a rope table with a second half (RopeRowsArgs). */
+AttentionSpans tape_window_spans(Tape *tape, AttentionSpans spans, int window);
+const int32_t *tape_rope_rows(Tape *tape, const RopeRowsArgs *args);
+
 /* host: the tape and its records; step: the device slab. Both outlive the tape. */
 Tape *tape_make(Backend *backend, Arena *host, Arena *step);
 /* Starts a pass: rewinds both arenas to where they stood when tape_make returned, so nobody else
@@ -68,9 +73,13 @@ void tape_stream_begin(Tape *tape, const Weight *table, Tensor dtable, float sca
 /* Opens a segment (or the final norm). rank: total rank of the linear group that reads the result
  * (the producer leaves its row tail). */
 Value *tape_segment(Tape *tape, ParamRef norm, float eps, int64_t rank);
-Value *tape_rmsnorm(Tape *tape, Value *x, ParamRef norm, float eps, int64_t head_dim);
+/* Over every head of x by itself where the norm is as wide as a head. */
+Value *tape_rmsnorm(Tape *tape, Value *x, ParamRef norm, float eps);
 /* out: n_parts values. */
 void tape_linear(Tape *tape, Value *x, const LinearSpec *parts, int n_parts, Value **out);
+/* Columns of x as n values of these widths, which are consumed in its place. x is all of its
+ * group. */
+void tape_split(Tape *tape, Value *x, const int64_t *widths, int n, Value **out);
 void tape_rope(Tape *tape, Value *q, Value *k, Tensor table, const int32_t *positions, int head_dim,
                RopePairing pairing);
 typedef struct AttentionShape {

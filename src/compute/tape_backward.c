@@ -53,14 +53,22 @@ static void backward_segment_norm(Tape *tape, TapeSegment *segment, float dx_bet
     tape_run(tape, &record->call, PASS_BWD);
 }
 
+/* Of a linear's output. Where its columns were consumed one by one, they have filled the group. */
+static Tensor output_gradient(const Value *out)
+{
+    if (!tensor_is_empty(&out->dx))
+        return out->dx;
+    must(out->group != NULL && !tensor_is_empty(&out->group->dy));
+    return tensor_columns(out->group->dy, out->column, out->x.cols);
+}
+
 /* dy of a closing op is the stream's gradient as the activation dtype holds it. */
 static void backward_linear(Tape *tape, Record *record)
 {
     LinearArgs *args = &record->call.linear;
     for (int i = 0; i < args->n_parts; i++) {
         const Value *out = record->out[i];
-        args->part[i].dy = out == NULL ? tape->delta : out->dx;
-        must(!tensor_is_empty(&args->part[i].dy)); /* its consumer made it */
+        args->part[i].dy = out == NULL ? tape->delta : output_gradient(out);
     }
     args->dx = gradient_of(tape, record->in[0]);
     tape_run(tape, &record->call, PASS_BWD);

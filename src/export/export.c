@@ -8,6 +8,7 @@
 #include <strings.h>
 
 #include "core/os.h"
+#include "export/to_folder.h"
 #include "export/to_gguf.h"
 
 /* A file name from a model name: nothing that a path or a shell would read as something else. */
@@ -65,10 +66,11 @@ bool export_run(const Model *model, const Adapter *adapter, const float *values,
                 const char *adapter_folder, const Tokenizer *tokenizer,
                 const ExportOptions *options, Arena *out, ExportResult *result, Err *err)
 {
-    must(options->format == EXPORT_GGUF || adapter != NULL);
+    must(options->format == EXPORT_GGUF || options->format == EXPORT_MERGED || adapter != NULL);
     double start = os_now();
     Arena scratch = {0};
-    if (!folder_make(options->output, ERR_RUNTIME_EXPORT_FAILED, err) ||
+    bool whole = options->format == EXPORT_MERGED; /* its folder appears by a rename */
+    if ((!whole && !folder_make(options->output, ERR_RUNTIME_EXPORT_FAILED, err)) ||
         !arena_open(&scratch, 0, err))
         return false;
     bool ok = false;
@@ -77,6 +79,10 @@ bool export_run(const Model *model, const Adapter *adapter, const float *values,
         result->path = options->output;
         ok = base != NULL && adapter_save_peft(adapter, model, values, base, options->output, err);
         result->bytes = file_bytes(path_join(out, options->output, "adapter_model.safetensors"));
+    } else if (whole) {
+        result->path = options->output;
+        ok = folder_export_merged(model, adapter, values, tokenizer, options, &scratch,
+                                  &result->bytes, err);
     } else {
         result->path = result_path(model, options, out);
         ok =

@@ -8,12 +8,20 @@
 #include "model/adapter.h"
 #include "text/tokenizer.h"
 
-typedef enum ExportFormat { EXPORT_LORA, EXPORT_GGUF, EXPORT_GGUF_ADAPTER } ExportFormat;
+typedef enum ExportFormat {
+    EXPORT_LORA,
+    EXPORT_MERGED, /* a folder with config.json and safetensors, as transformers reads it */
+    EXPORT_GGUF,
+    EXPORT_GGUF_ADAPTER
+} ExportFormat;
 
 typedef struct ExportOptions {
     ExportFormat format;
-    Dtype dtype;        /* EXPORT_GGUF: F16, BF16, Q8_0, F32; EXPORT_GGUF_ADAPTER: F32 or F16 */
+    /* EXPORT_GGUF: F16, BF16, Q8_0, F32; EXPORT_GGUF_ADAPTER: F32 or F16; EXPORT_MERGED: F16, BF16,
+     * F32, or DTYPE_COUNT for that of the base (F16 where it is packed). */
+    Dtype dtype;
     const char *output; /* folder */
+    uint64_t shard_bytes; /* EXPORT_MERGED: most bytes of a weight file; 0 = 5 GB */
     const char *name;   /* general.name and file stem; NULL = from the model */
     /* Progress of long writes: tensors done of all. May be NULL. */
     void (*progress)(void *context, int64_t done, int64_t all);

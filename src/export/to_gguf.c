@@ -96,11 +96,17 @@ static void add_vector(OutList *list, const Model *model, Role role, int64_t lay
     t->n = n;
 }
 
-static const float *decode_vector(const Weight *vector, Arena *scratch)
+/* A vector of the base with `offset` added (GGUF files hold norms as they are used). */
+static void add_base_vector(OutList *list, const Model *model, Role role, int64_t layer,
+                            const Weight *vector, float offset, Arena *scratch)
 {
+    if (vector->rows == 0)
+        return;
     float *values = arena_push(scratch, (size_t)vector->cols * sizeof(float));
     quant_decode_row(vector->dtype, vector->source, values, vector->cols);
-    return values;
+    for (int64_t i = 0; i < vector->cols; i++)
+        values[i] += offset;
+    add_vector(list, model, role, layer, values, vector->cols);
 }
 
 /* All tensors in the converter's order: the globals, then layer by layer. */
@@ -109,26 +115,32 @@ static OutList list_tensors(const Model *model, const Adapter *adapter, const fl
 {
     const ModelConfig *c = &model->config;
     const Family *family = model->family;
-    OutList list = {.capacity = 4 + c->n_layers * ROLE_LAYER_COUNT};
+    OutList list = {.capacity = 5 + c->n_layers * ROLE_LAYER_COUNT};
     list.items = arena_array(scratch, OutTensor, list.capacity);
     if (c->rope_factors != NULL)
         add_vector(&list, model, ROLE_ROPE_FACTORS, 0, c->rope_factors, c->rope_dim / 2);
+    if (c->rope_factors_long != NULL)
+        add_vector(&list, model, ROLE_ROPE_FACTORS_LONG, 0, c->rope_factors_long, c->rope_dim / 2);
     OutTensor *embed = list_add(&list, family_weight(family, ROLE_EMBED)->gguf, 0);
     embed->source = merge_plain(&model->embed);
     for (int64_t layer = 0; layer < c->n_layers; layer++) {
         const Layer *l = &model->layers[layer];
         for (int role = 0; role < ROLE_LINEAR_COUNT; role++) {
+            if (!family_has(family, (Role)role))
+                continue;
             OutTensor *t = list_add(&list, family_weight(family, (Role)role)->gguf, layer);
             t->source =
                 merge_source(model, adapter, values, layer, (Role)role, family->gguf_pairing);
         }
-        add_vector(&list, model, ROLE_ATTN_NORM, layer, decode_vector(&l->norm_file[0], scratch),
-                   c->d_model);
-        add_vector(&list, model, ROLE_FFN_NORM, layer, decode_vector(&l->norm_file[1], scratch),
-                   c->d_model);
+        for (int i = 0; i < NORM_COUNT; i++)
+            add_base_vector(&list, model, (Role)(ROLE_ATTN_NORM + i), layer, &l->norm_file[i],
+                            c->norm_offset, scratch);
+        for (int i = 0; i < BIAS_COUNT; i++)
+            add_base_vector(&list, model, (Role)(ROLE_Q_BIAS + i), layer, &l->bias_file[i], 0,
+                            scratch);
     }
-    add_vector(&list, model, ROLE_FINAL_NORM, 0, decode_vector(&model->final_norm_file, scratch),
-               c->d_model);
+    add_base_vector(&list, model, ROLE_FINAL_NORM, 0, &model->final_norm_file, c->norm_offset,
+                    scratch);
     if (!c->tied) {
         OutTensor *head = list_add(&list, family_weight(family, ROLE_HEAD)->gguf, 0);
         head->source = merge_plain(&model->head);
@@ -154,6 +166,9 @@ bool gguf_export_merged(const Model *model, const Adapter *adapter, const float 
                         const Tokenizer *tokenizer, const ExportOptions *options, const char *path,
                         Arena *scratch, Err *err)
 {
+    const Family *family = model->family;
+    if (family->can_write_gguf != NULL && !family->can_write_gguf(&model->config, err))
+        return false;
     if (model->file.format == MODEL_FOLDER && !tokenizer_can_write_gguf(tokenizer, err))
         return false;
     GgufWriter *writer = gguf_writer_open(path, err);

@@ -380,8 +380,9 @@ static Json *entry_header(const StEntry *entry, size_t *offset)
     return object;
 }
 
-bool st_write(const char *path, const StEntry *entries, size_t count, const char *const *meta_keys,
-              const char *const *meta_values, size_t n_meta, ErrCode code, Err *err)
+FileWriter *st_begin(const char *path, const StEntry *entries, size_t count,
+                     const char *const *meta_keys, const char *const *meta_values, size_t n_meta,
+                     ErrCode code, Err *err)
 {
     must(path != NULL && (entries != NULL || count == 0));
     Json *header = json_new_object();
@@ -403,18 +404,26 @@ bool st_write(const char *path, const StEntry *entries, size_t count, const char
         buf_char(&text, ' ');
     if (text.failed) {
         buf_free(&text);
-        return err_set(err, code, "cannot write '%s': its header takes more than %d bytes", path,
-                       ST_MAX_HEADER);
+        err_set(err, code, "cannot write '%s': its header takes more than %d bytes", path,
+                ST_MAX_HEADER);
+        return NULL;
     }
     FileWriter *file = file_writer_open(path, code, err);
-    if (file == NULL) {
-        buf_free(&text);
-        return false;
-    }
     const uint64_t length = text.len;
-    file_writer_write(file, &length, sizeof length);
-    file_writer_write(file, text.data, text.len);
+    if (file != NULL) {
+        file_writer_write(file, &length, sizeof length);
+        file_writer_write(file, text.data, text.len);
+    }
     buf_free(&text);
+    return file;
+}
+
+bool st_write(const char *path, const StEntry *entries, size_t count, const char *const *meta_keys,
+              const char *const *meta_values, size_t n_meta, ErrCode code, Err *err)
+{
+    FileWriter *file = st_begin(path, entries, count, meta_keys, meta_values, n_meta, code, err);
+    if (file == NULL)
+        return false;
     for (size_t i = 0; i < count; i++) {
         if (entry_bytes(&entries[i]) > 0)
             file_writer_write(file, entries[i].data, entry_bytes(&entries[i]));

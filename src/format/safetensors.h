@@ -56,4 +56,11 @@ typedef struct StEntry {
 bool st_write(const char *path, const StEntry *entries, size_t count, const char *const *meta_keys,
               const char *const *meta_values, size_t n_meta, ErrCode code, Err *err);
 
+/* The same when the data does not lie in memory: after the header, the caller writes the entries'
+ * data (StEntry.data is not read) one behind the other with file_writer_write, then commits. NULL
+ * on failure. */
+FileWriter *st_begin(const char *path, const StEntry *entries, size_t count,
+                     const char *const *meta_keys, const char *const *meta_values, size_t n_meta,
+                     ErrCode code, Err *err);
+
 #endif

@@ -6,11 +6,13 @@
 #include "core/rng.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 static const char *const TARGET_NAMES[ROLE_LINEAR_COUNT] = {
     [ROLE_Q] = "q_proj",       [ROLE_K] = "k_proj",   [ROLE_V] = "v_proj",      [ROLE_O] = "o_proj",
-    [ROLE_GATE] = "gate_proj", [ROLE_UP] = "up_proj", [ROLE_DOWN] = "down_proj"};
+    [ROLE_GATE] = "gate_proj", [ROLE_UP] = "up_proj", [ROLE_DOWN] = "down_proj",
+    [ROLE_QKV] = "qkv_proj",   [ROLE_GATE_UP] = "gate_up_proj"};
 
 const char *adapter_target_name(Role role)
 {
@@ -30,6 +32,34 @@ static bool add_target(Str name, unsigned *targets, Err *err)
             (int)min_i64((int64_t)name.len, 60), name.len == 0 ? "" : name.data);
     return err_hint(err, "Use all-linear, or some of q_proj, k_proj, v_proj, o_proj, gate_proj, "
                          "up_proj, down_proj, separated by commas");
+}
+
+unsigned adapter_targets_of(const Family *family)
+{
+    unsigned targets = 0;
+    for (int role = 0; role < ROLE_LINEAR_COUNT; role++)
+        targets |= family_has(family, (Role)role) ? 1u << role : 0;
+    assert(targets != 0);
+    return targets;
+}
+
+/* A target that this model does not have, by name; and those that it has, as the hint. */
+static bool targets_exist(const Model *model, unsigned targets, Err *err)
+{
+    unsigned have = adapter_targets_of(model->family);
+    char list[160] = "";
+    for (int role = 0, len = 0; role < ROLE_LINEAR_COUNT; role++)
+        if (have >> role & 1u)
+            len += snprintf(list + len, sizeof list - (size_t)len, "%s%s", len == 0 ? "" : ", ",
+                            TARGET_NAMES[role]);
+    for (int role = 0; role < ROLE_LINEAR_COUNT; role++) {
+        if ((targets >> role & 1u) == 0 || (have >> role & 1u) != 0)
+            continue;
+        err_set(err, ERR_CONFIG_INVALID_SETTING, "adapter target '%s' matches no linear of '%s'",
+                TARGET_NAMES[role], model->config.name);
+        return err_hint(err, "Use all-linear, or some of %s", list);
+    }
+    return true;
 }
 
 bool adapter_parse_targets(const char *text, unsigned *targets, Err *err)
@@ -61,14 +91,18 @@ Adapter *adapter_make(const Model *model, const AdapterConfig *config, Arena *ou
                 (long long)config->r, config->alpha);
         return NULL;
     }
+    bool all = config->targets == ADAPTER_ALL_LINEAR;
+    if (!all && !targets_exist(model, config->targets, err))
+        return NULL;
     Adapter *adapter = arena_new(out, Adapter);
     adapter->config = *config;
+    adapter->config.targets &= adapter_targets_of(model->family);
     adapter->n_layers = model->config.n_layers;
     adapter->pairs = arena_array(out, AdapterPair, adapter->n_layers * ROLE_LINEAR_COUNT);
     int64_t offset = 0;
     for (int64_t i = 0; i < adapter->n_layers * ROLE_LINEAR_COUNT; i++) {
         Role role = (Role)(i % ROLE_LINEAR_COUNT);
-        if ((config->targets >> role & 1u) == 0)
+        if ((adapter->config.targets >> role & 1u) == 0)
             continue;
         WeightShape shape = weight_shape(&model->config, role);
         if (config->r > min_i64(shape.rows, shape.cols)) {

@@ -38,7 +38,10 @@ struct Adapter {
 bool adapter_parse_targets(const char *text, unsigned *targets, Err *err);
 const char *adapter_target_name(Role role); /* "q_proj" */
 
-/* Shapes only. r > min(in, out) of a target is an error naming it. */
+/* The linears that models of this family have, a bit per Role. */
+unsigned adapter_targets_of(const Family *family);
+/* Shapes only. r > min(in, out) of a target is an error naming it, and so is a target that the
+ * model lacks, unless all are named. */
 Adapter *adapter_make(const Model *model, const AdapterConfig *config, Arena *out, Err *err);
 /* Memory from the run slab, same amounts on the plan. trained: gradients and moments too. */
 typedef enum AdapterUse { ADAPTER_FROZEN, ADAPTER_TRAINED } AdapterUse;
@@ -62,9 +65,10 @@ const char *adapter_base_name(const char *folder, Arena *out, Err *err);
 
 /* linear.c: the group of base weights and their adapter parts as the tape takes them. */
 void linear_group(const Model *model, int64_t layer, const Role *roles, int n, LinearSpec *specs);
-/* The groups of a block, by which backends keep weights; together they hold every linear role. */
+/* The groups of a block, by which backends keep weights; together they hold every linear role.
+ * A family has some of them: 0 roles when it lacks this one. */
 int linear_group_count(void);
-int linear_group_roles(int group, const Role **roles);
+int linear_group_roles(const Family *family, int group, const Role **roles);
 int64_t linear_rank(const Model *model, int64_t layer, const Role *roles, int n);
 /* Brings backend copies up to date after the masters changed. */
 void linear_refresh_all(const Model *model, Tape *tape);

@@ -347,6 +347,9 @@ Adapter *adapter_load_peft(const Model *model, const char *folder, float **host_
     AdapterConfig config;
     if (!read_config(folder, &config, out, err))
         return NULL;
+    /* PEFT takes a list of which only some match; the tensors of the file decide. */
+    if ((config.targets & adapter_targets_of(model->family)) != 0)
+        config.targets &= adapter_targets_of(model->family);
     Adapter *adapter = adapter_make(model, &config, out, err);
     if (adapter == NULL)
         return NULL;

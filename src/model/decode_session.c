@@ -137,7 +137,7 @@ bool decode_open(DecodeSession *session, Model *model, Backend *backend, int64_t
     must(adapter_values == NULL || model->adapter != NULL);
     *session = (DecodeSession){.model = model, .n_positions = n_positions};
     DecodeSession *s = session;
-    if (!arena_open(&s->host, 0, err))
+    if (!model_fits_backend(model, backend, err) || !arena_open(&s->host, 0, err))
         return false;
     for (size_t i = 0; i < n_passes; i++)
         s->chunk = max_i64(s->chunk, passes[i].n_tokens);

@@ -12,7 +12,12 @@ Value *block_norm(const Model *model, Tape *tape, int64_t layer, int which_norm,
 /* A group of linears over x. out: n_roles values. */
 void block_linears(const Model *model, Tape *tape, int64_t layer, Value *x, const Role *roles,
                    int n_roles, Value **out);
-/* Rope, then attention over the input's spans or over the cache; read by linear `reader`. */
+/* Columns of one linear's result as n values of these widths. */
+void block_split(Tape *tape, Value *x, const int64_t *widths, int n, Value **out);
+/* A norm over every head of x. */
+Value *block_head_norm(const Model *model, Tape *tape, int64_t layer, int which_norm, Value *x);
+/* Rope where this layer has it, then attention over the spans that it sees or over the cache; read
+ * by linear `reader`. */
 Value *block_attention(const Model *model, Tape *tape, int64_t layer, Value *const qkv[3],
                        const DecoderInput *input, KvCache *cache, Role reader);
 /* act(gate) * up, read by linear `reader`. */
@@ -20,5 +25,14 @@ Value *block_glu(const Model *model, Tape *tape, int64_t layer, Value *const gat
                  Activation act, Role reader);
 /* Closes the segment: linear `role` of x joins the stream. */
 void block_add(const Model *model, Tape *tape, int64_t layer, Value *x, Role role);
+/* The same with a norm between the linear and the stream. */
+void block_add_normed(const Model *model, Tape *tape, int64_t layer, Value *x, Role role,
+                      int which_norm);
+/* The feed-forward half of the plain block: norm, gate and up, SwiGLU, down. */
+void block_swiglu(const Model *model, Tape *tape, int64_t layer);
+/* A whole block: attention half (norm, q k v, rope, attention, o), then SwiGLU half. Families that
+ * differ from it in tensors alone use it as theirs. */
+void block_prenorm_swiglu(const Model *model, Tape *tape, int64_t layer, const DecoderInput *input,
+                          KvCache *cache);
 
 #endif

@@ -31,6 +31,8 @@ void linear_group(const Model *model, int64_t layer, const Role *roles, int n, L
         specs[i] = (LinearSpec){.w = &model->layers[layer].linear[role]};
         if (model->grads != NULL)
             specs[i].dw = model->grads->layers[layer].linear[role];
+        if ((int)role < BIAS_COUNT)
+            specs[i].bias.value = model->layers[layer].bias[role];
         const AdapterPair *pair = pair_of(model, layer, role);
         if (pair == NULL)
             continue;
@@ -57,18 +59,19 @@ static const struct {
     Role roles[LINEAR_MAX_PARTS];
     int n;
 } GROUPS[] = {
-    {{ROLE_Q, ROLE_K, ROLE_V}, 3}, {{ROLE_O}, 1}, {{ROLE_GATE, ROLE_UP}, 2}, {{ROLE_DOWN}, 1}};
+    {{ROLE_Q, ROLE_K, ROLE_V}, 3}, {{ROLE_O}, 1},   {{ROLE_GATE, ROLE_UP}, 2},
+    {{ROLE_DOWN}, 1},              {{ROLE_QKV}, 1}, {{ROLE_GATE_UP}, 1}};
 
 int linear_group_count(void)
 {
     return (int)COUNT_OF(GROUPS);
 }
 
-int linear_group_roles(int group, const Role **roles)
+int linear_group_roles(const Family *family, int group, const Role **roles)
 {
     must(group >= 0 && group < linear_group_count());
     *roles = GROUPS[group].roles;
-    return GROUPS[group].n;
+    return family_has(family, GROUPS[group].roles[0]) ? GROUPS[group].n : 0;
 }
 
 void linear_refresh_all(const Model *model, Tape *tape)
@@ -76,12 +79,13 @@ void linear_refresh_all(const Model *model, Tape *tape)
     if (model->adapter == NULL)
         return;
     for (int64_t layer = 0; layer < model->config.n_layers; layer++) {
-        for (size_t g = 0; g < COUNT_OF(GROUPS); g++) {
-            int n = GROUPS[g].n;
-            if (linear_rank(model, layer, GROUPS[g].roles, n) == 0)
+        for (int g = 0; g < linear_group_count(); g++) {
+            const Role *roles;
+            int n = linear_group_roles(model->family, g, &roles);
+            if (n == 0 || linear_rank(model, layer, roles, n) == 0)
                 continue;
             LinearSpec specs[LINEAR_MAX_PARTS];
-            linear_group(model, layer, GROUPS[g].roles, n, specs);
+            linear_group(model, layer, roles, n, specs);
             OpCall call = {.op = OP_lowrank_refresh};
             call.lowrank_refresh.n_parts = n;
             for (int i = 0; i < n; i++)

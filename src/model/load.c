@@ -8,8 +8,10 @@
 #include "model/model.h"
 
 #include "model/config.h"
+#include "model/shards.h"
 #include "core/quant_block.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -52,21 +54,36 @@ WeightShape weight_shape(const ModelConfig *c, Role role)
     case ROLE_K:
     case ROLE_V:
         return (WeightShape){kv, c->d_model};
+    case ROLE_Q_BIAS:
+        return (WeightShape){1, q};
+    case ROLE_K_BIAS:
+    case ROLE_V_BIAS:
+        return (WeightShape){1, kv};
+    case ROLE_QKV:
+        return (WeightShape){q + 2 * kv, c->d_model};
     case ROLE_O:
         return (WeightShape){c->d_model, q};
     case ROLE_GATE:
     case ROLE_UP:
         return (WeightShape){c->d_ff, c->d_model};
+    case ROLE_GATE_UP:
+        return (WeightShape){2 * c->d_ff, c->d_model};
     case ROLE_DOWN:
         return (WeightShape){c->d_model, c->d_ff};
     case ROLE_EMBED:
     case ROLE_HEAD:
         return (WeightShape){c->vocab, c->d_model};
+    case ROLE_Q_NORM:
+    case ROLE_K_NORM:
+        return (WeightShape){1, c->head_dim};
     case ROLE_ATTN_NORM:
     case ROLE_FFN_NORM:
+    case ROLE_ATTN_POST_NORM:
+    case ROLE_FFN_POST_NORM:
     case ROLE_FINAL_NORM:
         return (WeightShape){1, c->d_model};
     case ROLE_ROPE_FACTORS:
+    case ROLE_ROPE_FACTORS_LONG:
         return (WeightShape){1, c->rope_dim / 2};
     default:
         must(false);
@@ -96,17 +113,21 @@ static void list_gguf(Loader *l)
 
 static void list_folder(Loader *l)
 {
-    const SafeTensors *st = &l->model->file.tensors;
-    l->n_tensors = st->n_tensors;
+    const ModelFile *file = &l->model->file;
+    for (size_t s = 0; s < file->n_shards; s++)
+        l->n_tensors += file->shards[s].n_tensors;
     l->tensors = arena_array(l->out, FileTensor, l->n_tensors);
-    for (size_t i = 0; i < l->n_tensors; i++) {
-        const StTensor *t = &st->tensors[i];
-        bool vector = t->n_dims == 1;
-        l->tensors[i] = (FileTensor){
-            .name = t->name, .dtype = t->dtype,
-            .readable = t->known && (vector || t->n_dims == 2) && t->dtype != DTYPE_I32,
-            .rows = vector ? 1 : t->shape[0], .cols = vector ? t->shape[0] : t->shape[1],
-            .data = t->data, .bytes = t->bytes};
+    FileTensor *to = l->tensors;
+    for (size_t s = 0; s < file->n_shards; s++) {
+        for (size_t i = 0; i < file->shards[s].n_tensors; i++) {
+            const StTensor *t = &file->shards[s].tensors[i];
+            bool vector = t->n_dims == 1;
+            *to++ = (FileTensor){
+                .name = t->name, .dtype = t->dtype,
+                .readable = t->known && (vector || t->n_dims == 2) && t->dtype != DTYPE_I32,
+                .rows = vector ? 1 : t->shape[0], .cols = vector ? t->shape[0] : t->shape[1],
+                .data = t->data, .bytes = t->bytes};
+        }
     }
 }
 
@@ -118,8 +139,14 @@ static int64_t find_tensor(const Loader *l, const char *name)
         const GgufTensor *t = gguf_tensor(&file->gguf, name);
         return t == NULL ? -1 : t - file->gguf.tensors;
     }
-    const StTensor *t = st_find(&file->tensors, name);
-    return t == NULL ? -1 : t - file->tensors.tensors;
+    int64_t before = 0;
+    for (size_t s = 0; s < file->n_shards; s++) {
+        const StTensor *t = st_find(&file->shards[s], name);
+        if (t != NULL)
+            return before + (t - file->shards[s].tensors);
+        before += (int64_t)file->shards[s].n_tensors;
+    }
+    return -1;
 }
 
 /* Binds one weight. *found: whether an optional one was there. */
@@ -158,19 +185,21 @@ static bool bind_vector(Loader *l, Role role, int64_t layer, Weight *weight, boo
     if (!bind(l, role, layer, weight, found))
         return false;
     return !*found || dtype_is_plain(weight->dtype) ||
-           load_bad(l, "packed element type not supported of a norm in", l->model->file.path);
+           load_bad(l, "packed element type not supported of a vector in", l->model->file.path);
 }
 
 static bool bind_layer(Loader *l, int64_t layer)
 {
-    static const Role norms[NORM_COUNT] = {ROLE_ATTN_NORM, ROLE_FFN_NORM};
     Layer *to = &l->model->layers[layer];
     bool found;
     for (int role = 0; role < ROLE_LINEAR_COUNT; role++)
         if (!bind(l, (Role)role, layer, &to->linear[role], &found))
             return false;
     for (int i = 0; i < NORM_COUNT; i++)
-        if (!bind_vector(l, norms[i], layer, &to->norm_file[i], &found))
+        if (!bind_vector(l, (Role)(ROLE_ATTN_NORM + i), layer, &to->norm_file[i], &found))
+            return false;
+    for (int i = 0; i < BIAS_COUNT; i++)
+        if (!bind_vector(l, (Role)(ROLE_Q_BIAS + i), layer, &to->bias_file[i], &found))
             return false;
     return true;
 }
@@ -207,20 +236,21 @@ static bool bind_head(Loader *l)
     return true;
 }
 
-static bool bind_rope_factors(Loader *l)
+/* Factors that a file holds as a tensor. */
+static bool bind_rope_factors(Loader *l, Role role, float **factors)
 {
-    Model *model = l->model;
-    Weight factors;
+    Weight tensor;
     bool found;
-    if (!bind_vector(l, ROLE_ROPE_FACTORS, 0, &factors, &found))
+    if (!bind_vector(l, role, 0, &tensor, &found))
         return false;
     if (!found)
         return true;
-    model->config.rope_factors = arena_array(l->out, float, factors.cols);
-    decode_vector(&factors, model->config.rope_factors);
-    for (int64_t i = 0; i < factors.cols; i++)
-        if (!(model->config.rope_factors[i] > 0))
-            return load_bad(l, "a factor that is not positive in tensor", "rope_freqs.weight");
+    *factors = arena_array(l->out, float, tensor.cols);
+    decode_vector(&tensor, *factors);
+    for (int64_t i = 0; i < tensor.cols; i++)
+        if (!((*factors)[i] > 0) || !isfinite((*factors)[i]))
+            return load_bad(l, "not all positive numbers: tensor",
+                            family_weight(l->model->family, role)->gguf);
     return true;
 }
 
@@ -231,7 +261,8 @@ static bool bind_all(Loader *l)
     model->layers = arena_array(l->out, Layer, model->config.n_layers);
     if (!bind(l, ROLE_EMBED, 0, &model->embed, &found) || !bind_head(l) ||
         !bind_vector(l, ROLE_FINAL_NORM, 0, &model->final_norm_file, &found) ||
-        !bind_rope_factors(l))
+        !bind_rope_factors(l, ROLE_ROPE_FACTORS, &model->config.rope_factors) ||
+        !bind_rope_factors(l, ROLE_ROPE_FACTORS_LONG, &model->config.rope_factors_long))
         return false;
     for (int64_t layer = 0; layer < model->config.n_layers; layer++)
         if (!bind_layer(l, layer))
@@ -301,7 +332,6 @@ static bool open_folder(Loader *l)
     ModelFile *file = &model->file;
     file->format = MODEL_FOLDER;
     const char *config = path_join(l->out, file->path, "config.json");
-    const char *weights = path_join(l->out, file->path, "model.safetensors");
     if (!path_exists(config))
         return err_set(l->err, ERR_DEP_MODEL_LOAD_FAILED, "'%s': has no config.json", file->path);
     file->config = json_load(config, ERR_DEP_MODEL_LOAD_FAILED, l->err);
@@ -312,13 +342,8 @@ static bool open_folder(Loader *l)
     if (model->family == NULL || strcmp(type, model->family->hf_model_type) != 0)
         return unknown_family(file, str_of(type), l->err);
     model->config.pairing = ROPE_HALVES;
-    if (!path_exists(weights)) {
-        bool shards = path_exists(path_join(l->out, file->path, "model.safetensors.index.json"));
-        return err_set(l->err, ERR_DEP_MODEL_LOAD_FAILED, "'%s': %s", file->path,
-                       shards ? "weights in several files are not supported"
-                              : "has no model.safetensors");
-    }
-    if (!st_open(&file->tensors, weights, ERR_DEP_MODEL_LOAD_FAILED, l->out, l->err))
+    model->config.norm_offset = model->family->folder_norm_offset;
+    if (!shards_open(file, l->out, l->err))
         return false;
     list_folder(l);
     snprintf(model->config.name, sizeof model->config.name, "%.95s", path_base(file->path));
@@ -353,7 +378,7 @@ bool model_open(Model *model, const char *path, Arena *out, Err *err)
 void model_close(Model *model)
 {
     gguf_close(&model->file.gguf);
-    st_close(&model->file.tensors);
+    shards_close(&model->file);
     json_free(model->file.config);
     *model = (Model){0};
 }

@@ -258,36 +258,39 @@ static void build_rmsnorm(OpTest *t)
 {
     const OpCase *c = t->c;
     const unsigned f = c->flags;
-    const Dtype residual = t->traits.residual;
+    const int heads = c->heads == 0 ? 1 : c->heads;
+    const int64_t wide = (int64_t)c->C * heads;
+    /* The stream has its own dtype; heads are activations. */
+    const Dtype residual = heads == 1 ? t->traits.residual : t->traits.activation;
     RmsnormArgs *a = &t->call.rmsnorm;
     a->eps = 1e-5f;
     a->dx_beta = (float)c->variant;
-    OpSlot *x = input(t, "x", -1, residual, c->T, c->C, 2, &a->x);
+    OpSlot *x = input(t, "x", -1, residual, c->T, wide, 2, &a->x);
     if ((f & WITH_DELTA) != 0) {
-        input(t, "delta", -1, t->traits.activation, c->T, c->C, 1, &a->delta);
+        input(t, "delta", -1, t->traits.activation, c->T, wide, 1, &a->delta);
         if ((f & IN_PLACE) != 0) {
-            OpSlot *sum = slot_make(t, "sum", -1, x->block, 0, c->T, c->C, &a->sum);
+            OpSlot *sum = slot_make(t, "sum", -1, x->block, 0, c->T, wide, &a->sum);
             slot_writes(t, sum, 1);
         } else {
-            output(t, "sum", -1, residual, c->T, c->C, 1, &a->sum);
+            output(t, "sum", -1, residual, c->T, wide, 1, &a->sum);
         }
     }
     input(t, "w", -1, DTYPE_F32, 1, c->C, 1, &a->w);
-    output(t, "y", -1, t->traits.activation, c->T, c->C, c->C, &a->y);
+    output(t, "y", -1, t->traits.activation, c->T, wide, c->C, &a->y);
     if ((f & NO_RSTD) == 0)
-        output(t, "rstd", -1, DTYPE_F32, c->T, 1, c->C, &a->rstd);
+        output(t, "rstd", -1, DTYPE_F32, c->T, heads, c->C, &a->rstd);
     if ((f & FORWARD_ONLY) != 0)
         return;
-    input(t, "dy", -1, t->traits.activation, c->T, c->C, 1, &a->dy);
+    input(t, "dy", -1, t->traits.activation, c->T, wide, 1, &a->dy);
     if ((f & WANT_DX) != 0) {
-        OpSlot *dx = c->variant != 0 ? input(t, "dx", -1, residual, c->T, c->C, 1, &a->dx)
-                                     : output(t, "dx", -1, residual, c->T, c->C, c->C, &a->dx);
+        OpSlot *dx = c->variant != 0 ? input(t, "dx", -1, residual, c->T, wide, 1, &a->dx)
+                                     : output(t, "dx", -1, residual, c->T, wide, c->C, &a->dx);
         slot_writes(t, dx, c->C);
         if ((f & WITH_DELTA) != 0)
-            output(t, "ddelta", -1, t->traits.activation, c->T, c->C, c->C, &a->ddelta);
+            output(t, "ddelta", -1, t->traits.activation, c->T, wide, c->C, &a->ddelta);
     }
     if ((f & WANT_DW) != 0)
-        gradient(t, "dw", -1, 1, c->C, c->T, &a->dw);
+        gradient(t, "dw", -1, 1, c->C, (int64_t)c->T * heads, &a->dw);
 }
 
 static int64_t part_out(const OpCase *c, int i)
@@ -526,6 +529,56 @@ static void build_cross_entropy(OpTest *t)
         gradient(t, "dw", -1, c->N, c->C, c->C + c->T, &a->dw);
 }
 
+static int32_t *ints_written(OpTest *t, int64_t n, int32_t **field)
+{
+    int32_t *host = ints_make(t, n, (const int32_t **)(uintptr_t)field);
+    OpInts *ints = &t->ints[t->n_ints - 1];
+    ints->want = arena_array(t->arena, int32_t, n);
+    ints->got = arena_array(t->arena, int32_t, n);
+    for (int64_t i = 0; i < n; i++)
+        host[i] = -77;
+    return host;
+}
+
+/* FORWARD_ONLY spans (a cache) have no q_end. */
+static void build_window_spans(OpTest *t)
+{
+    const OpCase *c = t->c;
+    WindowSpansArgs *a = &t->call.window_spans;
+    const bool cache = c->variant == SPANS_CACHE;
+    int32_t *none = arena_array(t->arena, int32_t, c->T);
+    a->n = c->T;
+    a->window = c->rank;
+    int32_t *span[3] = {ints_make(t, c->T, &a->kv_begin), ints_make(t, c->T, &a->kv_end), none};
+    if (!cache)
+        span[2] = ints_make(t, c->T, &a->q_end);
+    build_spans(t, span);
+    ints_written(t, c->T, &a->begin);
+    if (!cache)
+        ints_written(t, c->T, &a->end);
+}
+
+static void build_rope_rows(OpTest *t)
+{
+    const OpCase *c = t->c;
+    RopeRowsArgs *a = &t->call.rope_rows;
+    const bool cache = c->variant == SPANS_CACHE;
+    int32_t *none[2] = {arena_array(t->arena, int32_t, c->T), arena_array(t->arena, int32_t, c->T)};
+    a->n = c->T;
+    a->length = c->N;
+    a->longest = c->rank;
+    a->offset = 1000;
+    int32_t *span[3] = {none[0], none[1], none[1]};
+    int32_t *positions = ints_make(t, c->T, &a->positions);
+    span[0] = ints_make(t, c->T, &a->kv_begin);
+    if (!cache)
+        span[2] = ints_make(t, c->T, &a->q_end);
+    build_spans(t, span);
+    for (int64_t i = 0; i < c->T; i++)
+        positions[i] = (int32_t)(i - span[0][i]);
+    ints_written(t, c->T, &a->rows);
+}
+
 static void build_copy_rows(OpTest *t)
 {
     const OpCase *c = t->c;
@@ -584,6 +637,8 @@ OpTest *op_make(Arena *arena, const OpCase *c, const BackendTraits *traits)
         [OP_attention] = build_attention,
         [OP_glu] = build_glu,
         [OP_cross_entropy] = build_cross_entropy,
+        [OP_window_spans] = build_window_spans,
+        [OP_rope_rows] = build_rope_rows,
         [OP_copy_rows] = build_copy_rows,
         [OP_sum_squares] = build_sum_squares,
         [OP_adamw] = build_adamw,

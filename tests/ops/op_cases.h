@@ -15,7 +15,7 @@
 enum {
     OP_MAX_BLOCKS = 48,
     OP_MAX_SLOTS = 56,
-    OP_MAX_INTS = 4,
+    OP_MAX_INTS = 6,
     OP_SLAB_BYTES = 192 << 20, /* more than any case needs */
 };
 
@@ -51,7 +51,7 @@ typedef struct OpCase {
     int T, C;    /* tokens; width in */
     int N;       /* outputs, vocabulary, keys, elements of a flat array */
     int parts, rank;
-    int heads, kv_heads, head_dim, rot;
+    int heads, kv_heads, head_dim, rot; /* heads of a norm: the row holds as many, C wide each */
     Dtype dtype; /* of stored weights */
     int variant; /* Spans, RopePairing or Activation */
     unsigned flags;
@@ -90,9 +90,10 @@ typedef struct OpWeight {
 } OpWeight;
 
 typedef struct OpInts {
-    int32_t *host;
+    int32_t *host;         /* before the run */
     int64_t n;
     const int32_t **field;
+    int32_t *want, *got;   /* of an output; NULL for inputs */
 } OpInts;
 
 typedef struct OpTest {

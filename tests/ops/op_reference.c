@@ -76,7 +76,7 @@ static double ref_embed(OpTest *t)
     return 0;
 }
 
-/* One row; returns the residual stream's share of the loss. */
+/* One head of one row; returns the residual stream's share of the loss. */
 static double ref_rmsnorm_row(OpTest *t, int64_t i)
 {
     const RmsnormArgs *a = &t->call.rmsnorm;
@@ -117,12 +117,42 @@ static double ref_rmsnorm_row(OpTest *t, int64_t i)
     return loss;
 }
 
+/* Heads of a row lie one behind the other: they are as many rows. */
 static double ref_rmsnorm(OpTest *t)
 {
+    const int64_t heads = t->c->heads == 0 ? 1 : t->c->heads;
     double loss = 0;
-    for (int64_t i = 0; i < t->c->T; i++)
+    for (int64_t i = 0; i < t->c->T * heads; i++)
         loss += ref_rmsnorm_row(t, i);
     return loss;
+}
+
+static double ref_window_spans(OpTest *t)
+{
+    const int64_t window = t->call.window_spans.window;
+    const bool cache = t->c->variant == SPANS_CACHE;
+    const int32_t *begin = t->ints[0].host, *end = t->ints[1].host;
+    for (int64_t i = 0; i < t->c->T; i++) {
+        const bool cut = end[i] - begin[i] > window;
+        t->ints[cache ? 2 : 3].want[i] = cut ? (int32_t)(end[i] - window) : begin[i];
+        if (cache)
+            continue;
+        const int32_t last = t->ints[2].host[i];
+        t->ints[4].want[i] = last - i > window ? (int32_t)(i + window) : last;
+    }
+    return 0;
+}
+
+static double ref_rope_rows(OpTest *t)
+{
+    const RopeRowsArgs *a = &t->call.rope_rows;
+    const bool cache = t->c->variant == SPANS_CACHE;
+    for (int64_t i = 0; i < t->c->T; i++) {
+        const int64_t length = cache ? a->length : t->ints[2].host[i] - t->ints[1].host[i];
+        t->ints[cache ? 2 : 3].want[i] =
+            t->ints[0].host[i] + (length > a->longest ? a->offset : 0);
+    }
+    return 0;
 }
 
 static void ref_rope_tensor(OpTest *t, const char *name, double direction)
@@ -390,6 +420,8 @@ double op_reference(OpTest *t)
         [OP_attention] = ref_attention,
         [OP_glu] = ref_glu,
         [OP_cross_entropy] = ref_cross_entropy,
+        [OP_window_spans] = ref_window_spans,
+        [OP_rope_rows] = ref_rope_rows,
         [OP_copy_rows] = ref_copy_rows,
         [OP_sum_squares] = ref_sum_squares,
         [OP_adamw] = ref_adamw,

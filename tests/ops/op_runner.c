@@ -121,6 +121,10 @@ static void collect(OpTest *t, Backend *backend)
         decode(b, bytes);
         arena_rewind(t->arena, mark);
     }
+    for (int i = 0; i < t->n_ints; i++)
+        if (t->ints[i].want != NULL)
+            backend->download(backend, t->ints[i].got, *t->ints[i].field,
+                              (size_t)t->ints[i].n * sizeof(int32_t));
     if (t->scalar_out != NULL)
         backend->download(backend, &t->scalar_got, *t->scalar_out, sizeof t->scalar_got);
 }
@@ -261,6 +265,11 @@ int op_check(const OpTest *t, const char *label)
                 bad = complain(bad, t, label, "what must not change", j / b->stride,
                                j % b->stride, b->got[j], b->image[j]);
     }
+    for (int i = 0; i < t->n_ints; i++)
+        for (int64_t j = 0; t->ints[i].want != NULL && j < t->ints[i].n; j++)
+            if (t->ints[i].got[j] != t->ints[i].want[j])
+                bad = complain(bad, t, label, "integers", i, j, t->ints[i].got[j],
+                               t->ints[i].want[j]);
     if (t->scalar_out != NULL &&
         !(fabs(t->scalar_got - t->scalar_want) <= 1e-13 * fabs(t->scalar_want)))
         bad = complain(bad, t, label, "out", 0, 0, t->scalar_got, t->scalar_want);
@@ -274,6 +283,9 @@ uint64_t op_bits(const OpTest *t)
         for (int64_t j = 0; j < t->block[i].rows * t->block[i].stride; j++)
             if (t->block[i].owner[j] != OWNER_FREE)
                 hash = (hash ^ qb_bits(t->block[i].got[j])) * 1099511628211u;
+    for (int i = 0; i < t->n_ints; i++)
+        for (int64_t j = 0; t->ints[i].want != NULL && j < t->ints[i].n; j++)
+            hash = (hash ^ (uint32_t)t->ints[i].got[j]) * 1099511628211u;
     uint64_t bits;
     memcpy(&bits, &t->scalar_got, sizeof bits);
     return (hash ^ bits) * 1099511628211u;

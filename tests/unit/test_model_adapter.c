@@ -102,6 +102,8 @@ static void test_first_values(void **state)
     assert_memory_equal(one, two, (size_t)adapter->n_params * sizeof(float));
     for (int64_t i = 0; i < adapter->n_layers * ROLE_LINEAR_COUNT; i++) {
         const AdapterPair *pair = &adapter->pairs[i];
+        if (!pair->present)
+            continue;
         double sum = 0, squares = 0, bound = 1 / sqrt((double)pair->in);
         int64_t n = 8 * pair->in;
         for (int64_t j = 0; j < n; j++) {
@@ -134,7 +136,7 @@ static void test_round_trip(void **state)
         fail_msg("%s", err.message);
     assert_int_equal(adapter->config.r, 4);
     assert_true(adapter->config.alpha == 8);
-    assert_int_equal(adapter->config.targets, ADAPTER_ALL_LINEAR);
+    assert_int_equal(adapter->config.targets, adapter_targets_of(world->model.family));
     const char *folder = path_join(arena, world->temp, "out/lora");
     assert_true(adapter_save_peft(adapter, &world->model, values, "some/base", folder, &err));
     assert_string_equal(adapter_base_name(folder, arena, &err), "some/base");

@@ -111,8 +111,8 @@ static void test_gguf_refused(void **state)
         Twist twist;
         const char *first, *second;
     } cases[] = {
-        {{.arch = "gpt-neox"}, "'gpt-neox'", "(llama)"},
-        {{.arch = "LlamaForCausalLM"}, "is not supported", "(llama)"},
+        {{.arch = "gpt-neox"}, "'gpt-neox'", "(llama, "},
+        {{.arch = "LlamaForCausalLM"}, "is not supported", "(llama, "},
         {{.type = "adapter"}, "holds 'adapter'", "not a model"},
         {{.leave_out = "blk.0.attn_k.weight"}, "missing tensor", "'blk.0.attn_k.weight'"},
         {{.leave_out = "token_embd.weight"}, "missing tensor", "'token_embd.weight'"},
@@ -127,7 +127,7 @@ static void test_gguf_refused(void **state)
         {{.wrong_shape = "blk.0.ffn_down.weight"}, "'blk.0.ffn_down.weight'", "[33, 64]"},
         {{.scaling = "yarn"}, "rope scaling", "'yarn'"},
         {{.experts = 8}, "mixture of experts", "not supported"},
-        {{.rope_dim = 4}, "rope.dimension_count", "not supported"},
+        {{.rope_dim = 4}, "a part of the heads", "not supported"},
         {{.rope_dim = 7}, "7 rotary dimensions", "heads of 8"},
     };
     Arena arena;
@@ -205,7 +205,7 @@ static const char *folder_with(Arena *arena, const char *temp, const char *more)
 static void test_folder_refused(void **state)
 {
     static const char *const cases[][3] = {
-        {", \"model_type\": \"gpt2\"", "'gpt2'", "(llama)"},
+        {", \"model_type\": \"gpt2\"", "'gpt2'", "(llama, "},
         {", \"hidden_size\": 0", "'hidden_size'", "from 1"},
         {", \"hidden_size\": \"64\"", "'hidden_size'", "from 1"},
         {", \"num_hidden_layers\": 3", "missing tensor", "'model.layers.2."},
@@ -219,7 +219,11 @@ static void test_folder_refused(void **state)
         {", \"quantization_config\": {\"bits\": 4}", "quantization_config", "not supported"},
         {", \"rope_scaling\": {\"rope_type\": \"yarn\"}", "rope scaling", "'yarn'"},
         {", \"rope_scaling\": {\"type\": \"dynamic\"}", "rope scaling", "'dynamic'"},
-        {", \"rope_parameters\": {\"rope_type\": \"longrope\"}", "rope scaling", "'longrope'"},
+        {", \"rope_parameters\": {\"rope_type\": \"longrope\"}", "missing",
+         "'original_max_position_embeddings'"},
+        {", \"rope_parameters\": {\"rope_type\": \"linear\"}", "positive", "'factor'"},
+        {", \"partial_rotary_factor\": 1.5", "up to 1", "partial_rotary_factor"},
+        {", \"partial_rotary_factor\": 0.5", "a part of the heads", "not supported"},
         {", \"rope_parameters\": {\"rope_type\": \"llama3\", \"factor\": 0}", "llama3", "numbers"},
         {", \"rope_theta\": -1", "rope_theta", "positive"},
         {", \"rope_theta\": \"big\"", "rope_theta", "positive"},
@@ -245,7 +249,7 @@ static void test_folder_incomplete(void **state)
     assert_int_equal(unlink(weights), 0);
     assert_refused(folder, folder, "no model.safetensors");
     write_text(path_join(&arena, folder, "model.safetensors.index.json"), "{}");
-    assert_refused(folder, folder, "several files");
+    assert_refused(folder, "model.safetensors.index.json", "has no weight_map");
     write_text(weights, "");
     assert_refused(folder, "model.safetensors", "");
     write_text(path_join(&arena, folder, "config.json"), "{");
@@ -314,7 +318,8 @@ static void test_llama3_factors(void **state)
         ModelFile file = {.format = MODEL_FOLDER, .path = folder};
         file.config = json_load(path_join(&arena, folder, "config.json"),
                                 ERR_DEP_MODEL_LOAD_FAILED, &err);
-        assert_true(config_read_folder(&file, &config, &arena, &err));
+        config_defaults(&config);
+        assert_true(config_read_folder(&file, "silu", &config, &arena, &err));
         for (int64_t i = 0; i < models[m].half; i++) {
             int64_t k = i - models[m].ones;
             float want = k < 0 ? 1 : k < models[m].n ? models[m].between[k] : models[m].last;
@@ -326,15 +331,43 @@ static void test_llama3_factors(void **state)
     }
 }
 
+/* The released models, counted from their shapes. */
 static void test_counts(void **state)
 {
     (void)state;
-    Model small = {.config = {.n_layers = 16, .d_model = 2048, .n_heads = 32, .n_kv_heads = 8,
-                              .head_dim = 64, .d_ff = 8192, .vocab = 128256, .tied = true}};
-    assert_int_equal(model_parameter_count(&small), 1235814400);
-    Model large = {.config = {.n_layers = 32, .d_model = 4096, .n_heads = 32, .n_kv_heads = 8,
-                              .head_dim = 128, .d_ff = 14336, .vocab = 128256}};
-    assert_int_equal(model_parameter_count(&large), 8030261248);
+    static const struct {
+        const char *family;
+        ModelConfig config;
+        int64_t count;
+    } models[] = {
+        {"llama", {.n_layers = 16, .d_model = 2048, .n_heads = 32, .n_kv_heads = 8, .head_dim = 64,
+                   .d_ff = 8192, .vocab = 128256, .tied = true}, 1235814400},
+        {"llama", {.n_layers = 32, .d_model = 4096, .n_heads = 32, .n_kv_heads = 8,
+                   .head_dim = 128, .d_ff = 14336, .vocab = 128256}, 8030261248},
+        {"qwen2", {.n_layers = 24, .d_model = 896, .n_heads = 14, .n_kv_heads = 2, .head_dim = 64,
+                   .d_ff = 4864, .vocab = 151936, .tied = true}, 494032768},
+        {"mistral", {.n_layers = 32, .d_model = 4096, .n_heads = 32, .n_kv_heads = 8,
+                     .head_dim = 128, .d_ff = 14336, .vocab = 32768}, 7248023552},
+        {"qwen3", {.n_layers = 28, .d_model = 1024, .n_heads = 16, .n_kv_heads = 8,
+                   .head_dim = 128, .d_ff = 3072, .vocab = 151936, .tied = true}, 596049920},
+        {"qwen3", {.n_layers = 36, .d_model = 4096, .n_heads = 32, .n_kv_heads = 8,
+                   .head_dim = 128, .d_ff = 12288, .vocab = 151936}, 8190735360},
+        {"smollm3", {.n_layers = 36, .d_model = 2048, .n_heads = 16, .n_kv_heads = 4,
+                     .head_dim = 128, .d_ff = 11008, .vocab = 128256, .tied = true}, 3075098624},
+        {"gemma3_text", {.n_layers = 18, .d_model = 640, .n_heads = 4, .n_kv_heads = 1,
+                         .head_dim = 256, .d_ff = 2048, .vocab = 262144, .tied = true},
+         268098176},
+        {"gemma3_text", {.n_layers = 26, .d_model = 1152, .n_heads = 4, .n_kv_heads = 1,
+                         .head_dim = 256, .d_ff = 6912, .vocab = 262144, .tied = true},
+         999885952},
+        {"phi3", {.n_layers = 32, .d_model = 3072, .n_heads = 24, .n_kv_heads = 8,
+                  .head_dim = 128, .d_ff = 8192, .vocab = 200064, .tied = true}, 3836021760},
+    };
+    for (size_t i = 0; i < COUNT_OF(models); i++) {
+        Model model = {.family = family_find(models[i].family), .config = models[i].config};
+        assert_non_null(model.family);
+        assert_int_equal(model_parameter_count(&model), models[i].count);
+    }
 }
 
 static void test_rope_rows(void **state)
@@ -355,7 +388,11 @@ static void test_rope_rows(void **state)
 static void test_families(void **state)
 {
     (void)state;
-    assert_string_equal(family_list(), "llama");
+    assert_string_equal(family_list(),
+                        "llama, qwen2, mistral, qwen3, smollm3, gemma3_text, phi3");
+    /* Two families share a GGUF architecture: a file of it is read as the first. */
+    assert_string_equal(family_find("mistral")->name, "llama");
+    assert_string_equal(family_find("llama")->hf_model_type, "llama");
     const Family *family = family_find("llama");
     assert_non_null(family);
     assert_ptr_equal(family_find("LlamaForCausalLM"), family);

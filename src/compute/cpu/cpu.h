@@ -84,7 +84,8 @@ int64_t even_piece(int64_t n, int64_t most);
 /* One pair an op, and its scratch where it has any; contracts are in compute.h. */
 OpFn cpu_embed_fwd, cpu_embed_bwd, cpu_rmsnorm_fwd, cpu_rmsnorm_bwd, cpu_linear_fwd,
     cpu_linear_bwd, cpu_rope_fwd, cpu_rope_bwd, cpu_attention_fwd, cpu_attention_bwd, cpu_glu_fwd,
-    cpu_glu_bwd, cpu_cross_entropy_fwd, cpu_copy_rows_fwd, cpu_sum_squares_fwd, cpu_adamw_fwd;
+    cpu_glu_bwd, cpu_cross_entropy_fwd, cpu_copy_rows_fwd, cpu_sum_squares_fwd, cpu_adamw_fwd,
+    cpu_window_spans_fwd, cpu_rope_rows_fwd;
 ScratchFn cpu_linear_scratch, cpu_attention_scratch, cpu_cross_entropy_scratch,
     cpu_rmsnorm_scratch, cpu_sum_squares_scratch;
 

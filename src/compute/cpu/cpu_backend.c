@@ -133,6 +133,8 @@ static void open_with(Backend *backend, const CpuKernels *kernels)
     fwd[OP_copy_rows] = cpu_copy_rows_fwd, bwd[OP_copy_rows] = do_nothing;
     fwd[OP_sum_squares] = cpu_sum_squares_fwd, bwd[OP_sum_squares] = do_nothing;
     fwd[OP_adamw] = cpu_adamw_fwd, bwd[OP_adamw] = do_nothing;
+    fwd[OP_window_spans] = cpu_window_spans_fwd, bwd[OP_window_spans] = do_nothing;
+    fwd[OP_rope_rows] = cpu_rope_rows_fwd, bwd[OP_rope_rows] = do_nothing;
     fwd[OP_lowrank_refresh] = do_nothing, bwd[OP_lowrank_refresh] = do_nothing;
 }
 

@@ -1,4 +1,5 @@
-/* cpu_pointwise.c — the ops whose rows are independent: embed, rmsnorm, rope, glu, copy_rows; and
+/* cpu_pointwise.c — the ops whose rows are independent: embed, rmsnorm, rope, glu, copy_rows,
+ * window_spans, rope_rows; and
  * the panels through which products read stored weights.
  */
 #include "compute/cpu/cpu.h"
@@ -80,27 +81,39 @@ void cpu_embed_bwd(Backend *backend, const OpCall *call)
 
 /* ==== Norm ==== */
 
+/* Rows of several heads are as many short rows. */
+static int64_t norm_heads(const RmsnormArgs *a)
+{
+    must(a->w.cols > 0 && a->x.cols % a->w.cols == 0);
+    must(a->w.cols == a->x.cols || tensor_is_empty(&a->delta));
+    return a->x.cols / a->w.cols;
+}
+
 void cpu_rmsnorm_fwd(Backend *backend, const OpCall *call)
 {
     const CpuState *cpu = cpu_state(backend);
     const RmsnormArgs *a = &call->rmsnorm;
-    const bool has_delta = !tensor_is_empty(&a->delta);
-    must(a->y.rows == a->x.rows && a->y.cols == a->x.cols && a->w.cols == a->x.cols);
+    const bool has_delta = !tensor_is_empty(&a->delta), keep = !tensor_is_empty(&a->rstd);
+    const int64_t heads = norm_heads(a), D = a->w.cols;
+    must(a->y.rows == a->x.rows && a->y.cols == a->x.cols);
     must(!has_delta || !tensor_is_empty(&a->sum));
+    must(!keep || a->rstd.cols == heads);
 #pragma omp parallel for schedule(dynamic, ROW_BATCH) num_threads(cpu->threads)
     for (int64_t t = 0; t < a->x.rows; t++) {
-        const RmsnormRow row = {
-            .x = tensor_row(&a->x, t),
-            .delta = has_delta ? tensor_row(&a->delta, t) : NULL,
-            .sum = has_delta ? tensor_row(&a->sum, t) : NULL,
-            .w = tensor_f32(&a->w),
-            .y = tensor_row(&a->y, t),
-            .eps = a->eps,
-            .n = a->x.cols,
-        };
-        const float rstd = cpu->kernels->rmsnorm_fwd(&row);
-        if (!tensor_is_empty(&a->rstd))
-            *tensor_row(&a->rstd, t) = rstd;
+        for (int64_t h = 0; h < heads; h++) {
+            const RmsnormRow row = {
+                .x = tensor_row(&a->x, t) + h * D,
+                .delta = has_delta ? tensor_row(&a->delta, t) : NULL,
+                .sum = has_delta ? tensor_row(&a->sum, t) : NULL,
+                .w = tensor_f32(&a->w),
+                .y = tensor_row(&a->y, t) + h * D,
+                .eps = a->eps,
+                .n = D,
+            };
+            const float rstd = cpu->kernels->rmsnorm_fwd(&row);
+            if (keep)
+                tensor_row(&a->rstd, t)[h] = rstd;
+        }
     }
 }
 
@@ -112,40 +125,50 @@ size_t cpu_rmsnorm_scratch(const Backend *backend, const OpCall *call, Pass pass
     if (pass == PASS_FWD || tensor_is_empty(&a->dw))
         return 0;
     size_t used = 0;
-    layout_take(&used, ceil_div(a->x.rows, PIECE_ROWS) * a->x.cols, sizeof(float));
+    layout_take(&used, ceil_div(a->x.rows, PIECE_ROWS) * a->w.cols, sizeof(float));
     return used;
+}
+
+/* One head of one token; dw: the partial sum of its piece, or NULL. */
+static void rmsnorm_bwd_row(const CpuState *cpu, const RmsnormArgs *a, int64_t t, int64_t h,
+                            float *dw)
+{
+    const Tensor *s = tensor_is_empty(&a->delta) ? &a->x : &a->sum;
+    const int64_t D = a->w.cols, at = h * D;
+    cpu->kernels->rmsnorm_bwd(&(RmsnormRow){
+        .s = tensor_row(s, t) + at,
+        .w = tensor_f32(&a->w),
+        .dy = tensor_row(&a->dy, t) + at,
+        .dx = tensor_is_empty(&a->dx) ? NULL : tensor_row(&a->dx, t) + at,
+        .ddelta = tensor_is_empty(&a->ddelta) ? NULL : tensor_row(&a->ddelta, t) + at,
+        .dw = dw,
+        .rstd = tensor_row(&a->rstd, t)[h],
+        .dx_beta = a->dx_beta,
+        .n = D,
+    });
 }
 
 void cpu_rmsnorm_bwd(Backend *backend, const OpCall *call)
 {
     const CpuState *cpu = cpu_state(backend);
     const RmsnormArgs *a = &call->rmsnorm;
-    const int64_t T = a->x.rows, C = a->x.cols;
-    const Tensor *s = tensor_is_empty(&a->delta) ? &a->x : &a->sum;
+    const int64_t T = a->x.rows, heads = norm_heads(a), D = a->w.cols;
     float *partial = tensor_is_empty(&a->dw) ? NULL : layout_f32(call, 0);
-    must(a->dy.rows == T && a->dy.cols == C && a->rstd.rows == T);
+    must(a->dy.rows == T && a->dy.cols == a->x.cols);
+    must(a->rstd.rows == T && a->rstd.cols == heads);
     /* Pieces are large only where partial sums need it. */
     const int64_t piece = partial != NULL ? PIECE_ROWS : ROW_BATCH;
 #pragma omp parallel for schedule(dynamic, 1) num_threads(cpu->threads)
     for (int64_t begin = 0; begin < T; begin += piece) {
-        float *dw = partial == NULL ? NULL : partial + begin / PIECE_ROWS * C;
+        float *dw = partial == NULL ? NULL : partial + begin / PIECE_ROWS * D;
         if (dw != NULL)
-            memset(dw, 0, (size_t)C * sizeof *dw);
+            memset(dw, 0, (size_t)D * sizeof *dw);
         for (int64_t t = begin; t < min_i64(begin + piece, T); t++)
-            cpu->kernels->rmsnorm_bwd(&(RmsnormRow){
-                .s = tensor_row(s, t),
-                .w = tensor_f32(&a->w),
-                .dy = tensor_row(&a->dy, t),
-                .dx = tensor_is_empty(&a->dx) ? NULL : tensor_row(&a->dx, t),
-                .ddelta = tensor_is_empty(&a->ddelta) ? NULL : tensor_row(&a->ddelta, t),
-                .dw = dw,
-                .rstd = *tensor_row(&a->rstd, t),
-                .dx_beta = a->dx_beta,
-                .n = C,
-            });
+            for (int64_t h = 0; h < heads; h++)
+                rmsnorm_bwd_row(cpu, a, t, h, dw);
     }
     for (int64_t i = 0; partial != NULL && i < ceil_div(T, PIECE_ROWS); i++)
-        cpu->kernels->axpy(tensor_f32(&a->dw), 1.0f, partial + i * C, C);
+        cpu->kernels->axpy(tensor_f32(&a->dw), 1.0f, partial + i * D, D);
 }
 
 /* ==== Rope ==== */
@@ -179,6 +202,31 @@ void cpu_rope_bwd(Backend *backend, const OpCall *call)
 {
     rope_tensor(cpu_state(backend), &call->rope, &call->rope.dq, -1.0f);
     rope_tensor(cpu_state(backend), &call->rope, &call->rope.dk, -1.0f);
+}
+
+/* ==== Spans and rows ==== */
+
+void cpu_window_spans_fwd(Backend *backend, const OpCall *call)
+{
+    (void)backend;
+    const WindowSpansArgs *a = &call->window_spans;
+    must(a->window > 0 && (a->end == NULL) == (a->q_end == NULL));
+    for (int64_t t = 0; t < a->n; t++) {
+        a->begin[t] = (int32_t)max_i64(a->kv_begin[t], (int64_t)a->kv_end[t] - a->window);
+        if (a->end != NULL)
+            a->end[t] = (int32_t)min_i64(a->q_end[t], t + a->window);
+    }
+}
+
+void cpu_rope_rows_fwd(Backend *backend, const OpCall *call)
+{
+    (void)backend;
+    const RopeRowsArgs *a = &call->rope_rows;
+    must(a->offset >= 0 && a->longest > 0);
+    for (int64_t t = 0; t < a->n; t++) {
+        const int64_t length = a->q_end == NULL ? a->length : a->q_end[t] - a->kv_begin[t];
+        a->rows[t] = a->positions[t] + (length > a->longest ? a->offset : 0);
+    }
 }
 
 /* ==== Gated units ==== */

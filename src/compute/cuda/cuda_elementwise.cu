@@ -337,3 +337,35 @@ extern "C" void kernel_add_scaled(cudaStream_t stream, const float *src, int64_t
     add_scaled<<<blocks_for(rows * cols, 256), 256, 0, stream>>>(src, src_stride, dst, dst_stride,
                                                                  rows * cols, cols, scale);
 }
+
+static __global__ void window_spans(WindowSpansKernel a)
+{
+    const int64_t t = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (t >= a.n)
+        return;
+    const int32_t first = a.kv_end[t] - a.window;
+    a.begin[t] = a.kv_begin[t] > first ? a.kv_begin[t] : first;
+    if (a.end != NULL) {
+        const int64_t last = t + a.window;
+        a.end[t] = a.q_end[t] < last ? a.q_end[t] : (int32_t)last;
+    }
+}
+
+extern "C" void kernel_window_spans(cudaStream_t stream, const WindowSpansKernel *args)
+{
+    window_spans<<<blocks_for(args->n, 256), 256, 0, stream>>>(*args);
+}
+
+static __global__ void rope_rows(RopeRowsKernel a)
+{
+    const int64_t t = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (t >= a.n)
+        return;
+    const int64_t length = a.q_end == NULL ? a.length : a.q_end[t] - a.kv_begin[t];
+    a.rows[t] = a.positions[t] + (length > a.longest ? a.offset : 0);
+}
+
+extern "C" void kernel_rope_rows(cudaStream_t stream, const RopeRowsKernel *args)
+{
+    rope_rows<<<blocks_for(args->n, 256), 256, 0, stream>>>(*args);
+}

@@ -43,12 +43,12 @@ void kernel_embed_bwd(cudaStream_t stream, float *dtable, int64_t table_stride,
 typedef struct RmsnormKernel {
     DeviceMatrix x, delta, sum, y, dy, dx, ddelta; /* data NULL = not given */
     const float *w;
-    float *rstd; /* [rows, 1] */
+    float *rstd; /* [tokens, heads] */
     int64_t rstd_stride;
     float eps, dx_beta;
-    int64_t rows, cols;
+    int64_t rows, cols; /* rows: heads of all tokens, where a token's row holds several */
+    int heads;          /* 1, or heads of `cols` elements in a row of the matrices */
 } RmsnormKernel;
-enum { RMSNORM_MAX_COLS = 16384 };
 void kernel_rmsnorm_fwd(cudaStream_t stream, const RmsnormKernel *args);
 void kernel_rmsnorm_bwd(cudaStream_t stream, const RmsnormKernel *args);
 /* dw[c] += sum over rows of dy * x * rstd. partials: COLUMN_PIECES x cols f32. */
@@ -70,6 +70,22 @@ typedef struct RopeKernel {
     float direction; /* 1, or -1 for the inverse */
 } RopeKernel;
 void kernel_rope(cudaStream_t stream, const RopeKernel *args);
+
+/* Integers a token; the formulas are at WindowSpansArgs and RopeRowsArgs in compute.h. */
+typedef struct WindowSpansKernel {
+    const int32_t *kv_begin, *kv_end, *q_end; /* q_end and end may be NULL */
+    int32_t *begin, *end;
+    int64_t n;
+    int window;
+} WindowSpansKernel;
+void kernel_window_spans(cudaStream_t stream, const WindowSpansKernel *args);
+typedef struct RopeRowsKernel {
+    const int32_t *positions, *kv_begin, *q_end; /* q_end may be NULL */
+    int32_t *rows;
+    int64_t n, length;
+    int longest, offset;
+} RopeRowsKernel;
+void kernel_rope_rows(cudaStream_t stream, const RopeRowsKernel *args);
 
 typedef struct GluKernel {
     const void *gate, *up, *dy;

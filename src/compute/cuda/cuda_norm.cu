@@ -1,11 +1,30 @@
 /* cuda_norm.cu — RMSNorm with the residual addition fused in, its backward, and sums over rows.
  *
  * A block holds one row in registers, so each tensor is read and written once. With a bf16 stream
- * the sum is rounded before it is normalised: backward reads the rounded value.
+ * the sum is rounded before it is normalised: backward reads the rounded value. A norm over heads
+ * is the same with shorter rows.
  */
 #include "compute/cuda/cuda_device.cuh"
 
 /* ---- kernels ---- */
+
+/* Where a row begins: rows are heads of tokens (RmsnormKernel.heads). */
+static __device__ __forceinline__ int64_t row_start(const RmsnormKernel &a, int64_t stride,
+                                                    int64_t row)
+{
+    if (a.heads == 1)
+        return row * stride;
+    const unsigned token = (unsigned)row / (unsigned)a.heads;
+    return token * stride + ((unsigned)row - token * (unsigned)a.heads) * a.cols;
+}
+
+static __device__ __forceinline__ int64_t rstd_at(const RmsnormKernel &a, int64_t row)
+{
+    if (a.heads == 1)
+        return row * a.rstd_stride;
+    const unsigned token = (unsigned)row / (unsigned)a.heads;
+    return token * a.rstd_stride + ((unsigned)row - token * (unsigned)a.heads);
+}
 
 template <int VPT, int RES32> static __global__ void rmsnorm_fwd(RmsnormKernel a)
 {
@@ -18,17 +37,17 @@ template <int VPT, int RES32> static __global__ void rmsnorm_fwd(RmsnormKernel a
         const int c = (i * blockDim.x + threadIdx.x) * VEC;
         if (c >= cols)
             continue;
-        load8<RES32>(a.x.data, row * a.x.stride + c, s[i]);
+        load8<RES32>(a.x.data, row_start(a, a.x.stride, row) + c, s[i]);
         if (a.delta.data != NULL) {
             float delta[VEC];
-            load8<0>(a.delta.data, row * a.delta.stride + c, delta);
+            load8<0>(a.delta.data, row_start(a, a.delta.stride, row) + c, delta);
 #pragma unroll
             for (int j = 0; j < VEC; j++) {
                 s[i][j] += delta[j];
                 if (!RES32)
                     s[i][j] = __bfloat162float(__float2bfloat16_rn(s[i][j]));
             }
-            store8<RES32>(a.sum.data, row * a.sum.stride + c, s[i]);
+            store8<RES32>(a.sum.data, row_start(a, a.sum.stride, row) + c, s[i]);
         }
 #pragma unroll
         for (int j = 0; j < VEC; j++)
@@ -36,7 +55,7 @@ template <int VPT, int RES32> static __global__ void rmsnorm_fwd(RmsnormKernel a
     }
     const float rstd = rsqrtf(block_sum(squares) / (float)cols + a.eps);
     if (a.rstd != NULL && threadIdx.x == 0)
-        a.rstd[row * a.rstd_stride] = rstd;
+        a.rstd[rstd_at(a, row)] = rstd;
 #pragma unroll
     for (int i = 0; i < VPT; i++) {
         const int c = (i * blockDim.x + threadIdx.x) * VEC;
@@ -47,7 +66,7 @@ template <int VPT, int RES32> static __global__ void rmsnorm_fwd(RmsnormKernel a
 #pragma unroll
         for (int j = 0; j < VEC; j++)
             w[j] *= s[i][j] * rstd;
-        store8<0>(a.y.data, row * a.y.stride + c, w);
+        store8<0>(a.y.data, row_start(a, a.y.stride, row) + c, w);
     }
 }
 
@@ -55,7 +74,7 @@ template <int VPT, int RES32> static __global__ void rmsnorm_bwd(RmsnormKernel a
 {
     const int64_t row = blockIdx.x;
     const int cols = (int)a.cols;
-    const float rstd = a.rstd[row * a.rstd_stride];
+    const float rstd = a.rstd[rstd_at(a, row)];
     float xhat[VPT][VEC], g[VPT][VEC];
     float dot = 0;
 #pragma unroll
@@ -65,8 +84,8 @@ template <int VPT, int RES32> static __global__ void rmsnorm_bwd(RmsnormKernel a
             continue;
         float w[VEC];
         load8<1>(a.w, c, w);
-        load8<RES32>(a.x.data, row * a.x.stride + c, xhat[i]);
-        load8<0>(a.dy.data, row * a.dy.stride + c, g[i]);
+        load8<RES32>(a.x.data, row_start(a, a.x.stride, row) + c, xhat[i]);
+        load8<0>(a.dy.data, row_start(a, a.dy.stride, row) + c, g[i]);
 #pragma unroll
         for (int j = 0; j < VEC; j++) {
             xhat[i][j] *= rstd;
@@ -82,21 +101,22 @@ template <int VPT, int RES32> static __global__ void rmsnorm_bwd(RmsnormKernel a
             continue;
         float dx[VEC];
         if (a.dx_beta != 0)
-            load8<RES32>(a.dx.data, row * a.dx.stride + c, dx);
+            load8<RES32>(a.dx.data, row_start(a, a.dx.stride, row) + c, dx);
 #pragma unroll
         for (int j = 0; j < VEC; j++) {
             const float d = rstd * (g[i][j] - xhat[i][j] * mean);
             dx[j] = a.dx_beta != 0 ? a.dx_beta * dx[j] + d : d;
         }
-        store8<RES32>(a.dx.data, row * a.dx.stride + c, dx);
+        store8<RES32>(a.dx.data, row_start(a, a.dx.stride, row) + c, dx);
         if (a.ddelta.data != NULL)
-            store8<0>(a.ddelta.data, row * a.ddelta.stride + c, dx);
+            store8<0>(a.ddelta.data, row_start(a, a.ddelta.stride, row) + c, dx);
     }
 }
 
-static __device__ __forceinline__ float matrix_at(DeviceMatrix m, int64_t row, int64_t c)
+static __device__ __forceinline__ float matrix_at(const RmsnormKernel &a, DeviceMatrix m,
+                                                  int64_t row, int64_t c)
 {
-    const int64_t at = row * m.stride + c;
+    const int64_t at = row_start(a, m.stride, row) + c;
     return m.is_f32 ? ((const float *)m.data)[at] : __bfloat162float(((const bf16 *)m.data)[at]);
 }
 
@@ -111,8 +131,8 @@ template <int NORM> static __global__ void column_partials(RmsnormKernel a, floa
     const int64_t end = first + rows_each < a.rows ? first + rows_each : a.rows;
     float sum = 0;
     for (int64_t row = first; row < end; row++) {
-        const float x = matrix_at(a.x, row, c);
-        sum += NORM ? matrix_at(a.dy, row, c) * x * a.rstd[row * a.rstd_stride] : x;
+        const float x = matrix_at(a, a.x, row, c);
+        sum += NORM ? matrix_at(a, a.dy, row, c) * x * a.rstd[rstd_at(a, row)] : x;
     }
     partials[blockIdx.y * a.cols + c] = sum;
 }
@@ -191,6 +211,7 @@ extern "C" void kernel_column_sum(cudaStream_t stream, DeviceMatrix x, int64_t r
     args.x = x;
     args.rows = rows;
     args.cols = cols;
+    args.heads = 1;
     const unsigned blocks = blocks_for(cols, COLUMN_THREADS);
     column_partials<0><<<dim3(blocks, COLUMN_PIECES), COLUMN_THREADS, 0, stream>>>(args, partials);
     column_finish<<<blocks, COLUMN_THREADS, 0, stream>>>(partials, out, cols);

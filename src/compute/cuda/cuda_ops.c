@@ -58,14 +58,18 @@ static void embed_bwd(Backend *backend, const OpCall *call)
 
 static RmsnormKernel rmsnorm_kernel(const RmsnormArgs *args)
 {
-    must(args->x.cols <= RMSNORM_MAX_COLS && args->w.cols == args->x.cols);
+    must(args->w.cols <= CUDA_NORM_MAX_COLS && args->x.cols % args->w.cols == 0);
+    must(args->w.cols % 8 == 0);
+    const int heads = (int)(args->x.cols / args->w.cols);
+    must(heads == 1 || tensor_is_empty(&args->delta));
     must((uintptr_t)args->w.data % 16 == 0);
     RmsnormKernel kernel = {
         .x = device_matrix(&args->x), .delta = device_matrix(&args->delta),
         .sum = device_matrix(&args->sum), .y = device_matrix(&args->y), .w = tensor_f32(&args->w),
         .rstd = tensor_is_empty(&args->rstd) ? NULL : tensor_f32(&args->rstd),
         .rstd_stride = args->rstd.stride, .eps = args->eps,
-        .rows = args->x.rows, .cols = args->x.cols};
+        .rows = args->x.rows * heads, .cols = args->w.cols, .heads = heads};
+    must(kernel.rows <= INT32_MAX);
     must(!kernel.delta.is_f32 && !kernel.y.is_f32);
     must(kernel.delta.data == NULL || kernel.sum.is_f32 == kernel.x.is_f32);
     return kernel;
@@ -125,6 +129,29 @@ static void rope_bwd(Backend *backend, const OpCall *call)
 {
     rope(cuda_state(backend), &call->rope, &call->rope.dq, -1.0f);
     rope(cuda_state(backend), &call->rope, &call->rope.dk, -1.0f);
+}
+
+static void window_spans(Backend *backend, const OpCall *call)
+{
+    CudaState *state = cuda_state(backend);
+    const WindowSpansArgs *args = &call->window_spans;
+    must(args->window > 0 && (args->end == NULL) == (args->q_end == NULL));
+    kernel_window_spans(state->stream, &(WindowSpansKernel){
+        .kv_begin = args->kv_begin, .kv_end = args->kv_end, .q_end = args->q_end,
+        .begin = args->begin, .end = args->end, .n = args->n, .window = args->window});
+    launched(state);
+}
+
+static void rope_rows(Backend *backend, const OpCall *call)
+{
+    CudaState *state = cuda_state(backend);
+    const RopeRowsArgs *args = &call->rope_rows;
+    must(args->longest > 0 && args->offset >= 0);
+    kernel_rope_rows(state->stream, &(RopeRowsKernel){
+        .positions = args->positions, .kv_begin = args->kv_begin, .q_end = args->q_end,
+        .rows = args->rows, .n = args->n, .length = args->length, .longest = args->longest,
+        .offset = args->offset});
+    launched(state);
 }
 
 static AttentionKernel attention_kernel(const AttentionArgs *args)
@@ -310,6 +337,8 @@ void cuda_ops_install(Backend *backend)
     fwd[OP_attention] = attention_fwd, bwd[OP_attention] = attention_bwd;
     fwd[OP_glu] = glu_fwd, bwd[OP_glu] = glu_bwd;
     fwd[OP_cross_entropy] = cross_entropy_fwd, bwd[OP_cross_entropy] = cross_entropy_bwd;
+    fwd[OP_window_spans] = window_spans;
+    fwd[OP_rope_rows] = rope_rows;
     fwd[OP_copy_rows] = copy_rows;
     fwd[OP_sum_squares] = sum_squares;
     fwd[OP_adamw] = adamw;

@@ -92,6 +92,12 @@ static void group_open(Backend *plan, Weight *const *weights, int n, int64_t ran
     }
 }
 
+static bool supports(const Backend *plan, const ComputeNeeds *needs, Err *err)
+{
+    const Backend *model = model_of(plan);
+    return model->supports == NULL || model->supports(model, needs, err);
+}
+
 static const char *finish(Backend *plan)
 {
     (void)plan;
@@ -120,6 +126,7 @@ void backend_open_plan(Backend *plan, const Backend *model_of_plan)
         .finish = finish,
         .close = close,
         .weight_bytes = weight_bytes,
+        .supports = supports,
     };
     if (model_of_plan->group_bytes != NULL) {
         plan->group_bytes = group_bytes;

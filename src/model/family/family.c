@@ -37,13 +37,18 @@ const WeightName *family_weight(const Family *family, Role role)
     return NULL;
 }
 
+bool family_has(const Family *family, Role role)
+{
+    return family_weight(family, role) != NULL;
+}
+
 const char *family_list(void)
 {
     static char text[512]; /* the same bytes whoever writes them */
     size_t len = 0;
     for (size_t i = 0; i < COUNT_OF(FAMILIES); i++) {
         int n = snprintf(text + len, sizeof text - len, "%s%s", i == 0 ? "" : ", ",
-                         FAMILIES[i]->name);
+                         FAMILIES[i]->hf_model_type);
         must(n > 0 && (size_t)n < sizeof text - len);
         len += (size_t)n;
     }

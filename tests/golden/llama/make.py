@@ -12,7 +12,8 @@ reference.safetensors:
   grad.<tensor>              of the adapter, at the start
   after.<tensor>             the adapter after 10 steps of AdamW with clipping
   full.<tensor>              of some base weights, at the start, without the adapter (scaled/ only)
-The numbers of AdamW and the batch are below; test_model_llama.c repeats them.
+The numbers of AdamW and the batch are below; test_model_golden.c repeats them. Other families'
+make.py take everything from here but their models.
 """
 
 import json
@@ -33,6 +34,7 @@ FULL = ["model.embed_tokens.weight", "model.norm.weight", "model.layers.0.input_
         "model.layers.1.post_attention_layernorm.weight", "model.layers.0.self_attn.q_proj.weight",
         "model.layers.1.self_attn.v_proj.weight", "model.layers.1.mlp.down_proj.weight"]
 
+CONFIG, CAUSAL = LlamaConfig, LlamaForCausalLM
 BASE = dict(vocab_size=VOCAB, hidden_size=64, intermediate_size=96, num_hidden_layers=2,
             num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=128,
             rms_norm_eps=1e-5, initializer_range=0.2, bos_token_id=1, eos_token_id=2)
@@ -78,8 +80,8 @@ def old_style(folder):
 
 
 def load(name):
-    return LlamaForCausalLM.from_pretrained(os.path.join(HERE, name), dtype=torch.float32,
-                                            attn_implementation="eager")
+    return CAUSAL.from_pretrained(os.path.join(HERE, name), dtype=torch.float32,
+                                  attn_implementation="eager")
 
 
 def sort_targets(path):
@@ -96,10 +98,12 @@ def make(name):
     folder = os.path.join(HERE, name)
     shutil.rmtree(folder, ignore_errors=True)
     torch.manual_seed(11 + len(name))
-    model = LlamaForCausalLM(LlamaConfig(**BASE, **changes)).to(torch.bfloat16)
+    model = CAUSAL(CONFIG(**(BASE | changes))).to(torch.bfloat16)
     for key, param in model.named_parameters():
         if "norm" in key:
             param.data = 1 + 0.2 * torch.randn_like(param)
+        if key.endswith("bias"):
+            param.data = 0.5 * torch.randn_like(param)
     model.save_pretrained(folder)
     os.remove(os.path.join(folder, "generation_config.json"))
     if name == "untied":
