@@ -205,7 +205,7 @@ static void nothing_else_in_the_output_changes(void **state)
     const char **names = NULL;
     size_t count = 0;
     assert_true(folder_list(output, &f->arena, &names, &count));
-    assert_int_equal(count, 4); /* checkpoint-2, checkpoint-4, the adapter, the notes */
+    assert_int_equal(count, 5); /* checkpoint-2, checkpoint-4, adapter, lock, the notes */
 }
 
 int main(void)
