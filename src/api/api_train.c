@@ -100,7 +100,7 @@ static int64_t preset_rank(const Model *model, unsigned targets, int64_t wanted)
     int64_t smallest = INT64_MAX;
     for (int role = 0; role < ROLE_LINEAR_COUNT; role++) {
         const Weight *w = &model->layers[0].linear[role];
-        if (targets & (1u << role))
+        if ((targets & (1u << role)) != 0 && w->rows > 0) /* the model has it */
             smallest = min_i64(smallest, min_i64(w->rows, w->cols));
     }
     int64_t r = wanted;
@@ -116,7 +116,9 @@ static bool make_adapter(TrainJob *job)
     bool fast = settings_is(s, OPTION_LORA_PRESET, "fast");
     const char *targets = settings_text(s, OPTION_LORA_TARGETS);
     if (strcmp(targets, "auto") == 0)
-        targets = fast ? "q_proj,v_proj" : "all-linear";
+        targets = !fast                                ? "all-linear"
+                  : family_has(t->model.family, ROLE_Q) ? "q_proj,v_proj"
+                                                        : "qkv_proj";
     AdapterConfig config = {0};
     if (!adapter_parse_targets(targets, &config.targets, &t->err))
         return false;
