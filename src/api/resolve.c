@@ -1,33 +1,60 @@
 /* resolve.c — what a model argument means, and loading what it names.
  *
- * A GGUF file or a model folder is a base; a folder with adapter_config.json is an adapter whose
- * base it names; the output folder of a run stands for its lora/. --base overrides the base.
+ * A path, a preset's name, or a Hugging Face id that lies in the machine's cache. A GGUF file or a
+ * model folder is a base; a folder with adapter_config.json is an adapter whose base it names; the
+ * output folder of a run stands for its lora/. --base overrides the base.
  */
 #include "api/handle.h"
 
 #include <string.h>
 
+#include "api/local_hub.h"
 #include "compute/cuda_loader.h"
 #include "core/file.h"
 #include "core/log.h"
 #include "core/os.h"
 #include "core/thread.h"
+#include "model/preset.h"
 
 static bool holds_adapter(Arena *scratch, const char *folder)
 {
     return path_exists(path_join(scratch, folder, "adapter_config.json"));
 }
 
-bool resolve_model(bp_trainer *t, const char *source)
+/* A path as it is; a preset or a Hugging Face id by what lies in the cache. NULL: none of them. */
+static const char *locate(bp_trainer *t, const char *name)
 {
-    if (source == NULL || *source == '\0')
-        return err_set(&t->err, ERR_DEP_MODEL_LOAD_FAILED, "no model was given");
-    if (!path_exists(source)) {
+    if (path_exists(name))
+        return name;
+    const ModelPreset *preset = model_preset(name);
+    if (preset != NULL && *preset->licence != '\0')
+        log_warn("model_licence", "model=\"%s\" licence=\"%s\"", preset->source,
+                 preset->licence);
+    return local_hub_find(preset != NULL ? preset->source : name, &t->arena);
+}
+
+static bool not_here(bp_trainer *t, const char *name)
+{
+    const ModelPreset *preset = model_preset(name);
+    if (preset == NULL) {
         err_set(&t->err, ERR_DEP_MODEL_LOAD_FAILED, "model '%s' is not a local file or folder",
-                source);
+                name);
         return err_hint(&t->err, "Pass the path of a GGUF file or of a folder with config.json, "
                                  "tokenizer.json and model.safetensors");
     }
+    err_set(&t->err, ERR_DEP_MODEL_LOAD_FAILED, "model '%s' is '%s', which is not on this machine",
+            name, preset->source);
+    return err_hint(&t->err, "Download it (huggingface-cli download %s), or pass a path",
+                    preset->source);
+}
+
+bool resolve_model(bp_trainer *t, const char *given)
+{
+    if (given == NULL || *given == '\0')
+        return err_set(&t->err, ERR_DEP_MODEL_LOAD_FAILED, "no model was given");
+    const char *source = locate(t, given);
+    if (source == NULL)
+        return not_here(t, given);
     const char *run_adapter = path_join(&t->arena, source, "lora");
     const char *base = settings_text(&t->settings, OPTION_BASE);
     t->adapter_folder = holds_adapter(&t->arena, source)        ? source
@@ -44,7 +71,9 @@ bool resolve_model(bp_trainer *t, const char *source)
         t->base_path = adapter_base_name(t->adapter_folder, &t->arena, &t->err);
     if (t->base_path == NULL)
         return false;
-    if (path_exists(t->base_path)) {
+    const char *base_here = locate(t, t->base_path);
+    if (base_here != NULL) {
+        t->base_path = base_here;
         /* Adapters name their base by its absolute path, so that they work from any folder. */
         t->base_path = path_absolute(&t->arena, t->base_path);
         return true;
@@ -89,8 +118,10 @@ bool handle_texts(bp_trainer *t, const char *source)
         if (!resolve_model(t, source))
             return false;
         path = t->base_path;
-    } else if (!path_exists(source)) {
-        return resolve_model(t, source); /* says why */
+    } else if (!path_exists(source)) { /* a preset, an id, or nothing: it says why */
+        if (!resolve_model(t, source))
+            return false;
+        path = t->base_path;
     }
     t->tokenizer = open_tokenizer(t, path);
     if (t->tokenizer == NULL || !open_template(t, path))
