@@ -1,5 +1,5 @@
-/* local_hub.c — reading the cache of huggingface_hub: models--ORG--NAME/refs/main holds the name of a
- * folder in models--ORG--NAME/snapshots/.
+/* local_hub.c — reading the cache of huggingface_hub: models--ORG--NAME/refs/main holds the name of
+ * a folder in models--ORG--NAME/snapshots/.
  *
  * An id is used as part of a path only when it is two plain names with one slash between them.
  */
