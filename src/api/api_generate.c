@@ -101,7 +101,7 @@ static bool answer(bp_trainer *t, Arena *arena, const char *prompt, TokenList *i
     buf_free(&text);
     if (ids->len == 0)
         return err_set(&t->err, ERR_INPUT_VALIDATION_FAILED, "the prompt is empty");
-    if (!handle_backend(t, &backend))
+    if (!handle_backend(t, DTYPE_F32, &backend))
         return false;
     GenerateOptions options = {
         .max_new_tokens = (int32_t)settings_int(s, OPTION_MAX_NEW_TOKENS, 128),
@@ -152,7 +152,7 @@ static bool evaluate(bp_trainer *t, Arena *arena, const char *path, TokenList *i
     tokenizer_encode(t->tokenizer, text, SPECIAL_AS_TEXT, ids, NULL);
     if (ids->len < 2)
         return err_set(&t->err, ERR_INPUT_DATASET_INVALID, "'%s' has fewer than two tokens", path);
-    if (!handle_backend(t, &backend))
+    if (!handle_backend(t, DTYPE_F32, &backend))
         return false;
     t->model.adapter = adapter;
     bool ok = evaluate_nll(&t->model, &backend, ids->ids, (int64_t)ids->len, values, loss, &t->err);

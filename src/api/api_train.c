@@ -404,7 +404,7 @@ static bool prepare(TrainJob *job)
 static bool run_job(TrainJob *job)
 {
     bp_trainer *t = job->t;
-    if (!prepare(job) || !handle_backend(t, &job->backend))
+    if (!prepare(job) || !handle_backend(t, handle_activation(t), &job->backend))
         return false;
     job->backend_open = true;
     fill_options(job);

@@ -63,8 +63,10 @@ bool resolve_model(bp_trainer *t, const char *source);
 /* The options of a dataset, as they are set; the number of threads is set, too. */
 bool handle_dataset_options(bp_trainer *t, DatasetOptions *options);
 DataTexts handle_data_texts(const bp_trainer *t);
-/* Opens the backend that the option "device" asks for. */
-bool handle_backend(bp_trainer *t, Backend *backend);
+/* Type of activations that the option "dtype" asks for on the CPU. */
+Dtype handle_activation(const bp_trainer *t);
+/* Opens the backend that the option "device" asks for; a CPU with activations of that type. */
+bool handle_backend(bp_trainer *t, Dtype cpu_activation, Backend *backend);
 /* Loads the handle's adapter, NULL adapter when there is none. */
 bool handle_adapter(bp_trainer *t, Arena *arena, Adapter **adapter, float **values);
 /* JSON text that lives until the next one. Takes json over. */

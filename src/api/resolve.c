@@ -162,7 +162,22 @@ static bool parse_device(const char *text, bool *automatic, int *index)
     return true;
 }
 
-bool handle_backend(bp_trainer *t, Backend *backend)
+Dtype handle_activation(const bp_trainer *t)
+{
+    const char *dtype = settings_text(&t->settings, OPTION_DTYPE);
+    assert(dtype != NULL);
+    if (strcmp(dtype, "auto") == 0)
+        return cpu_best_activation();
+    return strcmp(dtype, "bf16") == 0 ? DTYPE_BF16 : DTYPE_F32;
+}
+
+static bool open_cpu(bp_trainer *t, Dtype activation, Backend *backend)
+{
+    log_debug("cpu", "kernels=%s activation=%s", cpu_kernel_name(), dtype_info(activation)->name);
+    return backend_open_cpu_as(backend, activation, &t->err);
+}
+
+bool handle_backend(bp_trainer *t, Dtype cpu_activation, Backend *backend)
 {
     assert(backend != NULL);
     threads_set((int)settings_int(&t->settings, OPTION_THREADS, 0));
@@ -174,14 +189,14 @@ bool handle_backend(bp_trainer *t, Backend *backend)
                        "'%s' is not a value for --device (expected auto, cpu, cuda or cuda:N)",
                        device);
     if (index < 0)
-        return backend_open_cpu(backend, &t->err);
+        return open_cpu(t, cpu_activation, backend);
     if (!automatic)
         return backend_open_cuda(backend, index, &t->err);
     Err none = {0};
     if (backend_open_cuda(backend, index, &none))
         return true;
     log_debug("device_auto", "chosen=cpu reason=\"%s\"", none.message);
-    return backend_open_cpu(backend, &t->err);
+    return open_cpu(t, cpu_activation, backend);
 }
 
 bool handle_adapter(bp_trainer *t, Arena *arena, Adapter **adapter, float **values)

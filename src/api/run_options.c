@@ -41,6 +41,7 @@ static const OptionId run_options[] = {
     OPTION_SAVE_STEPS,
     OPTION_GRADIENT_CHECKPOINTING,
     OPTION_DEVICE,
+    OPTION_DTYPE,
 };
 
 /* Names of hyperparameters. A replay may change those with `may_override`. */

@@ -243,7 +243,7 @@ typedef struct BackendTraits {
     int row_tail_multiple;  /* low-rank tails are rounded up to this; 0 = no tails */
     size_t fixed_bytes;     /* workspace taken once at open */
     size_t context_bytes;   /* what the driver takes before anything is asked for */
-    Dtype activation;       /* policy: dtype of activations; f32 on the CPU today */
+    Dtype activation;       /* policy: dtype of activations */
     Dtype residual;         /* dtype of the residual stream and its gradient */
 } BackendTraits;
 
@@ -303,8 +303,13 @@ static inline void backend_open_group(Backend *backend, Weight *const *weights, 
         backend->weight_open(backend, weights[i], slab);
 }
 
-/* The CPU backend: f32 activations, all storage dtypes. */
+/* The CPU backend: all storage dtypes, f32 activations. */
 bool backend_open_cpu(Backend *backend, Err *err);
+/* The same with f32 or bf16 activations. With bf16 the factors of every product are bf16 too; sums,
+ * norms, softmax, loss, the residual stream and the adapter's masters stay f32. */
+bool backend_open_cpu_as(Backend *backend, Dtype activation, Err *err);
+/* bf16 where the processor multiplies it faster than f32 (AVX512-BF16, AMX), else f32. */
+Dtype cpu_best_activation(void);
 /* The plan: `model_of`, which must outlive it, gives traits, scratch and weight sizes; every op
  * does
  * nothing, every slab is imaginary (addresses nobody may read), upload and download do nothing.

@@ -44,5 +44,7 @@ typedef struct CpuFeatures {
 /* Features of this processor, less those masked by BACKPROPAGATE_CPU_ISA=generic|avx2|avx512 (read
  * once; for tests and bug reports). */
 const CpuFeatures *os_cpu_features(void);
+/* Asks the system for the tile registers (AMX): once, before a process uses them. */
+bool os_amx_allow(void);
 
 #endif

@@ -16,6 +16,7 @@
 #include <sys/resource.h>
 #include <sys/time.h>
 #include <time.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 #if defined(__x86_64__)
 #include <cpuid.h>
@@ -297,6 +298,16 @@ const CpuFeatures *os_cpu_features(void)
 {
     pthread_once(&cpu_once, read_cpu);
     return &cpu_features;
+}
+
+bool os_amx_allow(void)
+{
+#if defined(__x86_64__) && defined(SYS_arch_prctl)
+    enum { REQUEST_STATE = 0x1023, TILE_DATA = 18 }; /* ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA */
+    return cpu_features.amx_bf16 && syscall(SYS_arch_prctl, REQUEST_STATE, TILE_DATA) == 0;
+#else
+    return false;
+#endif
 }
 
 static_assert(sizeof(OsSignals) >= sizeof(sigset_t), "a signal set fits");

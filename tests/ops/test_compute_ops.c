@@ -1,6 +1,6 @@
-/* test_compute_ops.c — every op on every CPU build that this machine can run: against the reference
- * in double, with the same bits for one, two and three threads; and the
- * reference's gradients against central differences.
+/* test_compute_ops.c — every op on every CPU build that this machine can run, with f32 and with
+ * bf16 activations: against the reference in double, with the same bits for one, two and three
+ * threads; and the reference's gradients against central differences.
  */
 #include "test_support.h"
 
@@ -39,7 +39,7 @@ static uint64_t run_once(OpTest *test, const char *build, int threads)
     Arena slab;
     Err err = {0};
     threads_set(threads);
-    assert_true(cpu_backend_open_as(&backend, build));
+    assert_true(cpu_backend_open_as(&backend, build, test->traits.activation));
     CpuState *cpu = backend.state;
     cpu->panel_floats = 80000; /* small cases go through several panels */
     cpu->head_floats = 20000;
@@ -54,7 +54,7 @@ static uint64_t run_once(OpTest *test, const char *build, int threads)
 static bool machine_has(const char *build)
 {
     Backend backend;
-    if (!cpu_backend_open_as(&backend, build))
+    if (!cpu_backend_open_as(&backend, build, DTYPE_F32))
         return false;
     backend.close(&backend);
     return true;
@@ -70,11 +70,12 @@ static int check_build(OpTest *test, const char *build)
     return bad;
 }
 
-static void every_build_agrees_with_the_reference(void **state)
+static void check_all(Dtype activation)
 {
     Arena arena;
     assert_true(arena_open(&arena, 0, NULL));
-    const BackendTraits traits = {.name = "cpu", .activation = DTYPE_F32, .residual = DTYPE_F32};
+    const BackendTraits traits = {.name = "cpu", .activation = activation,
+                                  .residual = DTYPE_F32};
     int bad = 0;
     for (int i = 0; i < op_case_count; i++) {
         const size_t mark = arena_mark(&arena);
@@ -88,8 +89,20 @@ static void every_build_agrees_with_the_reference(void **state)
     threads_set(0);
     for (size_t b = 0; b < COUNT_OF(BUILDS); b++)
         print_message("%s %s\n", BUILDS[b], machine_has(BUILDS[b]) ? "ran" : "is not here");
-    print_message("%d cases; largest error %.2f of what is allowed\n", op_case_count, op_worst());
+    print_message("%d cases, %s; largest error so far %.2f of what is allowed\n", op_case_count,
+                  dtype_info(activation)->name, op_worst());
     assert_int_equal(bad, 0);
+}
+
+static void every_build_agrees_with_the_reference(void **state)
+{
+    check_all(DTYPE_F32);
+}
+
+static void every_build_agrees_in_bf16(void **state)
+{
+    print_message("bf16 products of the library: %s\n", gemm_has_bf16() ? "yes" : "widened");
+    check_all(DTYPE_BF16);
 }
 
 /* Every op has a case, and the backend lacks none. */
@@ -219,6 +232,7 @@ int main(void)
         cmocka_unit_test(exp_is_accurate),
         cmocka_unit_test(products_are_sequential),
         cmocka_unit_test(every_build_agrees_with_the_reference),
+        cmocka_unit_test(every_build_agrees_in_bf16),
         cmocka_unit_test(nan_is_not_lost),
         cmocka_unit_test(slab_that_cannot_be_had_is_an_error),
     };

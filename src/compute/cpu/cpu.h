@@ -12,6 +12,8 @@
 
 enum {
     PIECE_ROWS = 256,    /* tokens in a piece; sums over tokens add one partial a piece */
+    TALL_ROWS = 512,     /* … where nothing is summed over tokens and factors are bf16: these are
+                            packed once a piece */
     PIECE_COLS = 256,    /* outputs in a piece of a product, at most */
     ROW_BATCH = 16,      /* tokens that a thread takes at a time where rows are independent */
     ELEMENT_PIECE = 4096, /* elements in a piece of a flat array */
@@ -24,6 +26,7 @@ typedef struct CpuState {
     int threads;           /* of the pool when the backend opened; sizes per-thread scratch */
     int64_t panel_floats;  /* dequantised at a time by linear */
     int64_t head_floats;   /* … by cross_entropy */
+    Dtype type;            /* of activations, and of the factors of every product: f32 or bf16 */
 } CpuState;
 
 static inline const CpuState *cpu_state(const Backend *backend)
@@ -52,31 +55,60 @@ static inline float *tensor_row(const Tensor *t, int64_t row)
     return tensor_f32(t) + row * t->stride;
 }
 
+/* Element (row, column) of a matrix of plain elements. */
+static inline void *tensor_at(const Tensor *t, int64_t row, int64_t column)
+{
+    assert(row >= 0 && row < t->rows);
+    const int64_t element = t->dtype == DTYPE_F32 ? 4 : 2;
+    return (uint8_t *)t->data + (row * t->stride + column) * element;
+}
+
+static inline bool tensor_is_f32(const Tensor *t) { return t->dtype == DTYPE_F32; }
+
+/* f32 rows to the elements of x that begin at (row, column). */
+static inline void store_rows(const CpuKernels *kernels, const float *from, int64_t stride,
+                              const Tensor *x, int64_t row, int64_t column, int64_t rows,
+                              int64_t cols)
+{
+    assert(x->dtype == DTYPE_BF16);
+    for (int64_t r = 0; r < rows; r++)
+        kernels->to_bf16(from + r * stride, tensor_at(x, row + r, column), cols);
+}
+
 static inline const uint8_t *weight_row(const Weight *w, int64_t row)
 {
     assert(row >= 0 && row < w->rows);
     return (const uint8_t *)w->data + (size_t)row * dtype_row_bytes(w->dtype, w->cols);
 }
 
-/* A frozen matrix as f32, some rows at a time. What a product can read where it lies is read there;
- * the rest goes through a panel in scratch. The matrix library is a third slower at x W (not at
- * x W^T) when the rows of W are a multiple of 1 KiB apart, so a panel's never are. */
+/* A frozen matrix as f32 or bf16, some rows at a time. What a product can read where it lies is
+ * read there; the rest goes through a panel in scratch. The matrix library is a third slower at f32
+ * x W (not at x W^T) when the rows of W are a multiple of 1 KiB apart, so a panel's never are. */
 typedef enum PanelUse { PANEL_ROWS_ARE_OUTPUTS, PANEL_ROWS_ARE_INPUTS } PanelUse; /* x W^T, x W */
 typedef struct Panel {
-    const float *rows;
+    const void *rows;
+    Dtype type;
     int64_t stride;
     int64_t begin, end;
 } Panel;
 typedef struct PanelPlan {
+    Dtype type;
     int64_t rows;   /* at a time */
     int64_t stride;
     int64_t floats; /* of memory that panel_load needs; 0 = none */
 } PanelPlan;
 /* Panels of at most `budget` floats, but at least one piece. */
-PanelPlan panel_plan(const Weight *w, PanelUse use, int64_t budget);
+PanelPlan panel_plan(const Backend *backend, const Weight *w, PanelUse use, int64_t budget);
 /* Rows begin .. begin + plan->rows (or the last), dequantised into `memory` by all threads. */
 Panel panel_load(const Backend *backend, const Weight *w, const PanelPlan *plan, int64_t begin,
-                 float *memory);
+                 void *memory);
+/* Elements of a panel from (row, column) on; row counts from the matrix's first. */
+static inline const void *panel_at(const Panel *panel, int64_t row, int64_t column)
+{
+    assert(row >= panel->begin && row < panel->end);
+    const int64_t element = panel->type == DTYPE_F32 ? 4 : 2;
+    return (const uint8_t *)panel->rows + ((row - panel->begin) * panel->stride + column) * element;
+}
 
 /* n split in even pieces of at most `most`, each a multiple of 16 but the last. */
 int64_t even_piece(int64_t n, int64_t most);
@@ -90,6 +122,6 @@ ScratchFn cpu_linear_scratch, cpu_attention_scratch, cpu_cross_entropy_scratch,
     cpu_rmsnorm_scratch, cpu_sum_squares_scratch;
 
 /* For tests: the backend with the kernels of that name; false when this machine lacks them. */
-bool cpu_backend_open_as(Backend *backend, const char *kernels);
+bool cpu_backend_open_as(Backend *backend, const char *kernels, Dtype activation);
 
 #endif

@@ -30,12 +30,17 @@ typedef struct Layout {
     size_t thread;       /* offset of thread 0's floats */
     size_t thread_bytes; /* from one thread's to the next */
     size_t scores, dscores, maxima, sums; /* offsets inside a thread's part */
-    size_t dk, dv;       /* [S, H*D] a query head's own part, when G < H */
+    size_t narrow, block; /* 16-bit rows only: factors of a product, f32 sums of a block */
+    size_t dk, dv;       /* [S, H*D] f32, a query head's own part, when key_parts() */
     size_t units;        /* begins of closed ranges */
     size_t bytes;
 } Layout;
 
-static bool shared_keys(const AttentionArgs *a) { return a->n_kv_heads < a->n_heads; }
+/* Whether dk and dv are summed in scratch first: heads share keys, or results are 16-bit. */
+static bool key_parts(const AttentionArgs *a)
+{
+    return a->n_kv_heads < a->n_heads || !tensor_is_f32(&a->q);
+}
 
 static Layout layout(const Backend *backend, const AttentionArgs *a, Pass pass)
 {
@@ -47,14 +52,18 @@ static Layout layout(const Backend *backend, const AttentionArgs *a, Pass pass)
         l.dscores = layout_take(&mine, block * KEY_TILE, sizeof(float));
     l.maxima = layout_take(&mine, block, sizeof(float));
     l.sums = layout_take(&mine, block, sizeof(float));
+    if (!tensor_is_f32(&a->q)) {
+        l.narrow = layout_take(&mine, block * KEY_TILE, sizeof(uint16_t));
+        l.block = layout_take(&mine, block * a->head_dim, sizeof(float));
+    }
     l.thread_bytes = mine;
     l.thread = layout_take(&l.bytes, cpu_state(backend)->threads, mine);
     if (pass == PASS_BWD) {
         const int64_t wide = a->k.rows * a->n_heads * a->head_dim;
         l.units = layout_take(&l.bytes, ceil_div(a->q.rows, UNIT_ROWS) + 2, sizeof(int64_t));
-        if (shared_keys(a) && !tensor_is_empty(&a->dk))
+        if (key_parts(a) && !tensor_is_empty(&a->dk))
             l.dk = layout_take(&l.bytes, wide, sizeof(float));
-        if (shared_keys(a) && !tensor_is_empty(&a->dv))
+        if (key_parts(a) && !tensor_is_empty(&a->dv))
             l.dv = layout_take(&l.bytes, wide, sizeof(float));
     }
     return l;
@@ -99,9 +108,14 @@ static void tile_span(const AttentionArgs *a, Tile tile, int64_t t, int64_t *fro
     *to = max_i64(min_i64(a->kv_end[t] - tile.key, tile.keys), *from);
 }
 
-static const float *head_row(const Tensor *x, int64_t row, int64_t head, int64_t head_dim)
+static void *head_row(const Tensor *x, int64_t row, int64_t head, int64_t head_dim)
 {
-    return tensor_row(x, row) + head * head_dim;
+    return tensor_at(x, row, head * head_dim);
+}
+
+static bool few(const AttentionArgs *a, Tile tile)
+{
+    return tile.rows <= FEW_QUERIES && tensor_is_f32(&a->q);
 }
 
 /* scores[r, j] = u[row + r] . k[key + j]; left side u: q or dy, right side k: k or v. */
@@ -109,8 +123,8 @@ static void tile_scores(const CpuKernels *kernels, const AttentionArgs *a, Tile 
                         const Tensor *u, const Tensor *keys, int64_t head, float *scores)
 {
     const int64_t D = a->head_dim, key_head = head / (a->n_heads / a->n_kv_heads);
-    if (tile.rows > FEW_QUERIES) {
-        gemm_nt(&(Gemm){.m = tile.rows, .n = tile.keys, .k = D, .alpha = 1,
+    if (!few(a, tile)) {
+        gemm_nt(&(Gemm){.m = tile.rows, .n = tile.keys, .k = D, .alpha = 1, .type = u->dtype,
                         .a = head_row(u, tile.row, head, D), .lda = u->stride,
                         .b = head_row(keys, tile.key, key_head, D), .ldb = keys->stride,
                         .c = scores, .ldc = KEY_TILE});
@@ -122,23 +136,46 @@ static void tile_scores(const CpuKernels *kernels, const AttentionArgs *a, Tile 
                                                     head_row(keys, tile.key + j, key_head, D), D);
 }
 
-/* out[row + r] += sum over j of p[r, j] keys[key + j]. */
+/* Sums of one head's rows of a block: row `row` is at c. */
+typedef struct Sums {
+    float *c;
+    int64_t ld, row;
+} Sums;
+
+typedef struct Work {
+    float *scores, *dscores, *maxima, *sums, *block;
+    uint16_t *narrow;
+} Work;
+
+/* The tile's p as products take it. */
+static const void *tile_factor(const CpuKernels *kernels, const AttentionArgs *a, Tile tile,
+                               const float *p, Work w)
+{
+    if (tensor_is_f32(&a->q))
+        return p;
+    for (int64_t r = 0; r < tile.rows; r++)
+        kernels->to_bf16(p + r * KEY_TILE, w.narrow + r * KEY_TILE, tile.keys);
+    return w.narrow;
+}
+
+/* out[row + r] += sum over j of p[r, j] keys[key + j]; `factor` is p as products take it. */
 static void tile_weighted(const CpuKernels *kernels, const AttentionArgs *a, Tile tile,
-                          const float *p, const Tensor *keys, int64_t head, const Tensor *out)
+                          const float *p, const void *factor, const Tensor *keys, int64_t head,
+                          Sums out)
 {
     const int64_t D = a->head_dim, key_head = head / (a->n_heads / a->n_kv_heads);
-    float *y = tensor_row(out, tile.row) + head * D;
-    if (tile.rows > FEW_QUERIES) {
+    float *y = out.c + (tile.row - out.row) * out.ld;
+    if (!few(a, tile)) {
         gemm_nn(&(Gemm){.m = tile.rows, .n = D, .k = tile.keys, .alpha = 1, .beta = 1,
-                        .a = p, .lda = KEY_TILE,
+                        .type = keys->dtype, .a = factor, .lda = KEY_TILE,
                         .b = head_row(keys, tile.key, key_head, D), .ldb = keys->stride,
-                        .c = y, .ldc = out->stride});
+                        .c = y, .ldc = out.ld});
         return;
     }
     for (int64_t r = 0; r < tile.rows; r++)
         for (int64_t j = 0; j < tile.keys; j++)
             if (p[r * KEY_TILE + j] != 0.0f)
-                kernels->axpy(y + r * out->stride, p[r * KEY_TILE + j],
+                kernels->axpy(y + r * out.ld, p[r * KEY_TILE + j],
                               head_row(keys, tile.key + j, key_head, D), D);
 }
 
@@ -150,24 +187,43 @@ static void zero_block(const Tensor *x, int64_t row, int64_t rows, int64_t head,
 
 /* ==== Forward ==== */
 
-typedef struct Work {
-    float *scores, *dscores, *maxima, *sums;
-} Work;
-
 static Work thread_work(const OpCall *call, const Layout *l)
 {
     const size_t base = l->thread + l->thread_bytes * (size_t)omp_get_thread_num();
     return (Work){layout_f32(call, base + l->scores), layout_f32(call, base + l->dscores),
-                  layout_f32(call, base + l->maxima), layout_f32(call, base + l->sums)};
+                  layout_f32(call, base + l->maxima), layout_f32(call, base + l->sums),
+                  layout_f32(call, base + l->block),
+                  (uint16_t *)(void *)layout_f32(call, base + l->narrow)};
+}
+
+/* Zeroes; x itself where it is f32, else this thread's block. */
+static Sums sums_begin(const AttentionArgs *a, const Tensor *x, int64_t row, int64_t rows,
+                       int64_t head, Work w)
+{
+    const int64_t D = a->head_dim;
+    if (tensor_is_f32(x)) {
+        zero_block(x, row, rows, head, D);
+        return (Sums){head_row(x, row, head, D), x->stride, row};
+    }
+    memset(w.block, 0, (size_t)(rows * D) * sizeof *w.block);
+    return (Sums){w.block, D, row};
+}
+
+static void sums_end(const CpuKernels *kernels, const AttentionArgs *a, const Tensor *x,
+                     int64_t rows, int64_t head, Sums sums)
+{
+    const int64_t D = a->head_dim;
+    if (!tensor_is_f32(x))
+        store_rows(kernels, sums.c, sums.ld, x, sums.row, head * D, rows, D);
 }
 
 /* Scores of one tile become exp(scale * s - new maximum); what was added before is rescaled. */
-static void softmax_tile(const CpuKernels *kernels, const AttentionArgs *a, Tile tile,
-                         int64_t block, int64_t head, Work w)
+static void softmax_tile(const CpuKernels *kernels, const AttentionArgs *a, Tile tile, Sums y,
+                         Work w)
 {
     for (int64_t r = 0; r < tile.rows; r++) {
         const int64_t t = tile.row + r;
-        float *s = w.scores + r * KEY_TILE, *m = &w.maxima[t - block], *l = &w.sums[t - block];
+        float *s = w.scores + r * KEY_TILE, *m = &w.maxima[t - y.row], *l = &w.sums[t - y.row];
         int64_t from, to;
         tile_span(a, tile, t, &from, &to);
         memset(s, 0, (size_t)from * sizeof *s);
@@ -178,7 +234,7 @@ static void softmax_tile(const CpuKernels *kernels, const AttentionArgs *a, Tile
         if (most > *m && *l != 0.0f) {
             const float old = expf(*m - most);
             *l *= old;
-            kernels->scale(tensor_row(&a->y, t) + head * a->head_dim, old, a->head_dim);
+            kernels->scale(y.c + (t - y.row) * y.ld, old, a->head_dim);
         }
         *m = most;
         kernels->exp_row(s + from, to - from, a->scale, most, 1.0f);
@@ -190,7 +246,7 @@ static void block_fwd(const CpuKernels *kernels, const AttentionArgs *a, int64_t
                       int64_t rows, int64_t head, Work w)
 {
     const int64_t first = a->kv_begin[row], last = a->kv_end[row + rows - 1];
-    zero_block(&a->y, row, rows, head, a->head_dim);
+    const Sums y = sums_begin(a, &a->y, row, rows, head, w);
     for (int64_t r = 0; r < rows; r++) {
         w.maxima[r] = -INFINITY;
         w.sums[r] = 0.0f;
@@ -200,16 +256,17 @@ static void block_fwd(const CpuKernels *kernels, const AttentionArgs *a, int64_t
         if (tile.rows == 0)
             continue;
         tile_scores(kernels, a, tile, &a->q, &a->k, head, w.scores);
-        softmax_tile(kernels, a, tile, row, head, w);
-        tile_weighted(kernels, a, tile, w.scores, &a->v, head, &a->y);
+        softmax_tile(kernels, a, tile, y, w);
+        tile_weighted(kernels, a, tile, w.scores, tile_factor(kernels, a, tile, w.scores, w),
+                      &a->v, head, y);
     }
     for (int64_t r = 0; r < rows; r++) {
         if (w.sums[r] != 0.0f)
-            kernels->scale(tensor_row(&a->y, row + r) + head * a->head_dim, 1.0f / w.sums[r],
-                           a->head_dim);
+            kernels->scale(y.c + r * y.ld, 1.0f / w.sums[r], a->head_dim);
         if (!tensor_is_empty(&a->lse))
             tensor_row(&a->lse, head)[row + r] = w.maxima[r] + logf(w.sums[r]);
     }
+    sums_end(kernels, a, &a->y, rows, head, y);
 }
 
 void cpu_attention_fwd(Backend *backend, const OpCall *call)
@@ -253,9 +310,9 @@ static KeyGrads key_grads(const OpCall *call, const Layout *l)
     const AttentionArgs *a = &call->attention;
     KeyGrads g = {a->dk, a->dv};
     const int64_t wide = (int64_t)a->n_heads * a->head_dim;
-    if (shared_keys(a) && !tensor_is_empty(&a->dk))
+    if (key_parts(a) && !tensor_is_empty(&a->dk))
         g.dk = tensor_make(layout_f32(call, l->dk), DTYPE_F32, a->k.rows, wide);
-    if (shared_keys(a) && !tensor_is_empty(&a->dv))
+    if (key_parts(a) && !tensor_is_empty(&a->dv))
         g.dv = tensor_make(layout_f32(call, l->dv), DTYPE_F32, a->k.rows, wide);
     return g;
 }
@@ -265,9 +322,18 @@ static void row_deltas(const CpuKernels *kernels, const AttentionArgs *a, int64_
                        int64_t rows, int64_t head, Work w)
 {
     const int64_t D = a->head_dim;
-    for (int64_t r = 0; r < rows; r++)
-        w.sums[r] = kernels->dot(head_row(&a->dy, row + r, head, D),
-                                 head_row(&a->y, row + r, head, D), D);
+    for (int64_t r = 0; r < rows; r++) {
+        const float *dy = head_row(&a->dy, row + r, head, D);
+        const float *y = head_row(&a->y, row + r, head, D);
+        if (!tensor_is_f32(&a->y)) {
+            float *wide = w.block;
+            kernels->dequant(DTYPE_BF16, (const uint8_t *)dy, w.scores, D);
+            kernels->dequant(DTYPE_BF16, (const uint8_t *)y, wide, D);
+            dy = w.scores;
+            y = wide;
+        }
+        w.sums[r] = kernels->dot(dy, y, D);
+    }
 }
 
 /* Scores become probabilities, their gradients dP become the gradients of q.k. */
@@ -290,15 +356,16 @@ static void probabilities(const CpuKernels *kernels, const AttentionArgs *a, Til
     }
 }
 
-/* out[key + j] += sum over r of p[r, j] u[row + r]. */
-static void tile_to_keys(const AttentionArgs *a, Tile tile, const float *p, const Tensor *u,
+/* out[key + j] += sum over r of p[r, j] u[row + r], p as products take it. */
+static void tile_to_keys(const AttentionArgs *a, Tile tile, const void *p, const Tensor *u,
                          int64_t head, const Tensor *out)
 {
     const int64_t D = a->head_dim;
     if (tensor_is_empty(out))
         return;
     gemm_tn(&(Gemm){.m = tile.keys, .n = D, .k = tile.rows, .alpha = 1, .beta = 1,
-                    .a = p, .lda = KEY_TILE, .b = head_row(u, tile.row, head, D), .ldb = u->stride,
+                    .type = u->dtype, .a = p, .lda = KEY_TILE,
+                    .b = head_row(u, tile.row, head, D), .ldb = u->stride,
                     .c = tensor_row(out, tile.key) + head * D, .ldc = out->stride});
 }
 
@@ -307,6 +374,8 @@ static void block_bwd(const CpuKernels *kernels, const AttentionArgs *a, KeyGrad
 {
     const int64_t first = a->kv_begin[row], last = a->kv_end[row + rows - 1];
     row_deltas(kernels, a, row, rows, head, w);
+    const bool wants_dq = !tensor_is_empty(&a->dq);
+    const Sums dq = wants_dq ? sums_begin(a, &a->dq, row, rows, head, w) : (Sums){0};
     for (int64_t key = first; key < last; key += KEY_TILE) {
         const Tile tile = tile_trim(a, (Tile){row, rows, key, min_i64(KEY_TILE, last - key)});
         if (tile.rows == 0)
@@ -314,19 +383,21 @@ static void block_bwd(const CpuKernels *kernels, const AttentionArgs *a, KeyGrad
         tile_scores(kernels, a, tile, &a->q, &a->k, head, w.scores);
         tile_scores(kernels, a, tile, &a->dy, &a->v, head, w.dscores);
         probabilities(kernels, a, tile, row, head, w);
-        if (!tensor_is_empty(&a->dq))
-            tile_weighted(kernels, a, tile, w.dscores, &a->k, head, &a->dq);
-        tile_to_keys(a, tile, w.dscores, &a->q, head, &grads.dk);
-        tile_to_keys(a, tile, w.scores, &a->dy, head, &grads.dv);
+        const void *ds = tile_factor(kernels, a, tile, w.dscores, w);
+        if (wants_dq)
+            tile_weighted(kernels, a, tile, w.dscores, ds, &a->k, head, dq);
+        tile_to_keys(a, tile, ds, &a->q, head, &grads.dk);
+        const void *p = tile_factor(kernels, a, tile, w.scores, w);
+        tile_to_keys(a, tile, p, &a->dy, head, &grads.dv);
     }
+    if (wants_dq)
+        sums_end(kernels, a, &a->dq, rows, head, dq);
 }
 
 static void unit_bwd(const CpuKernels *kernels, const AttentionArgs *a, KeyGrads grads,
                      int64_t begin, int64_t end, int64_t head, Work w)
 {
     const int64_t D = a->head_dim;
-    if (!tensor_is_empty(&a->dq))
-        zero_block(&a->dq, begin, end - begin, head, D);
     if (!tensor_is_empty(&grads.dk))
         zero_block(&grads.dk, begin, end - begin, head, D);
     if (!tensor_is_empty(&grads.dv))
@@ -335,21 +406,23 @@ static void unit_bwd(const CpuKernels *kernels, const AttentionArgs *a, KeyGrads
         block_bwd(kernels, a, grads, row, min_i64(QUERY_BLOCK, end - row), head, w);
 }
 
-/* out[s, g] = sum over the query heads of g, in order, of wide[s, h]. */
+/* out[s, g] = sum over the query heads of g, in order, of wide[s, h], which is overwritten. */
 static void sum_heads(const CpuState *cpu, const AttentionArgs *a, const Tensor *wide,
                       const Tensor *out)
 {
     const int64_t D = a->head_dim, group = a->n_heads / a->n_kv_heads;
-    if (tensor_is_empty(out) || !shared_keys(a))
+    if (tensor_is_empty(out) || !key_parts(a))
         return;
 #pragma omp parallel for schedule(dynamic, ROW_BATCH) num_threads(cpu->threads)
     for (int64_t s = 0; s < out->rows; s++)
-        for (int64_t h = 0; h < a->n_heads; h++) {
-            float *y = tensor_row(out, s) + h / group * D;
-            if (h % group == 0)
-                memcpy(y, head_row(wide, s, h, D), (size_t)D * sizeof *y);
+        for (int64_t g = 0; g < a->n_kv_heads; g++) {
+            float *sum = head_row(wide, s, g * group, D);
+            for (int64_t h = 1; h < group; h++)
+                cpu->kernels->axpy(sum, 1.0f, head_row(wide, s, g * group + h, D), D);
+            if (tensor_is_f32(out))
+                memcpy(head_row(out, s, g, D), sum, (size_t)D * sizeof *sum);
             else
-                cpu->kernels->axpy(y, 1.0f, head_row(wide, s, h, D), D);
+                cpu->kernels->to_bf16(sum, head_row(out, s, g, D), D);
         }
 }
 

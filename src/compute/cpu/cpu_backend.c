@@ -102,15 +102,16 @@ static const CpuKernels *kernels_best(void)
     return best != NULL ? best : kernels_generic();
 }
 
-static void open_with(Backend *backend, const CpuKernels *kernels)
+static void open_with(Backend *backend, const CpuKernels *kernels, Dtype activation)
 {
     CpuState *state = heap_resize(NULL, sizeof *state);
     *state = (CpuState){.kernels = kernels, .threads = threads_count(),
-                        .panel_floats = PANEL_FLOATS, .head_floats = HEAD_FLOATS};
-    must(state->threads >= 1);
+                        .panel_floats = PANEL_FLOATS, .head_floats = HEAD_FLOATS,
+                        .type = activation};
+    must(state->threads >= 1 && (activation == DTYPE_F32 || activation == DTYPE_BF16));
     *backend = (Backend){
         .traits = {.name = "cpu", .memory = MEMORY_HOST,
-                   .activation = DTYPE_F32, .residual = DTYPE_F32},
+                   .activation = activation, .residual = DTYPE_F32},
         .state = state,
         .scratch = scratch_bytes,
         .slab_open = slab_open,
@@ -138,21 +139,35 @@ static void open_with(Backend *backend, const CpuKernels *kernels)
     fwd[OP_lowrank_refresh] = do_nothing, bwd[OP_lowrank_refresh] = do_nothing;
 }
 
-bool backend_open_cpu(Backend *backend, Err *err)
+bool backend_open_cpu_as(Backend *backend, Dtype activation, Err *err)
 {
     (void)err; /* there is always a generic build */
     const CpuKernels *kernels = kernels_best();
     gemm_limit_isa(kernels->name);
-    open_with(backend, kernels);
+    open_with(backend, kernels, activation);
     return true;
 }
 
-bool cpu_backend_open_as(Backend *backend, const char *kernels)
+bool backend_open_cpu(Backend *backend, Err *err)
+{
+    return backend_open_cpu_as(backend, DTYPE_F32, err);
+}
+
+Dtype cpu_best_activation(void)
+{
+    const CpuFeatures *features = os_cpu_features();
+    if (!features->avx512_bf16 && !features->amx_bf16)
+        return DTYPE_F32;
+    gemm_limit_isa(kernels_best()->name);
+    return gemm_has_bf16() ? DTYPE_BF16 : DTYPE_F32;
+}
+
+bool cpu_backend_open_as(Backend *backend, const char *kernels, Dtype activation)
 {
     const CpuKernels *table = kernels_named(kernels);
     if (table == NULL)
         return false;
-    open_with(backend, table);
+    open_with(backend, table, activation);
     return true;
 }
 

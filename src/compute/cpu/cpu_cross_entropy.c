@@ -11,7 +11,7 @@
 #include <string.h>
 
 typedef struct Layout {
-    size_t panel, rows, logits; /* offsets */
+    size_t panel, rows, grads, logits; /* offsets */
     size_t bytes;
 } Layout;
 
@@ -19,7 +19,7 @@ typedef struct Layout {
 static PanelPlan head_plan(const Backend *backend, const CrossEntropyArgs *a)
 {
     const PanelUse use = tensor_is_empty(&a->dx) ? PANEL_ROWS_ARE_OUTPUTS : PANEL_ROWS_ARE_INPUTS;
-    return panel_plan(a->w, use, cpu_state(backend)->head_floats);
+    return panel_plan(backend, a->w, use, cpu_state(backend)->head_floats);
 }
 
 static Layout layout(const Backend *backend, const CrossEntropyArgs *a)
@@ -27,7 +27,10 @@ static Layout layout(const Backend *backend, const CrossEntropyArgs *a)
     Layout l = {0};
     const int64_t chunk = min_i64(PIECE_ROWS, a->nll.rows);
     l.panel = layout_take(&l.bytes, head_plan(backend, a).floats, sizeof(float));
-    l.rows = layout_take(&l.bytes, chunk * a->x.cols, sizeof(float));
+    l.rows = layout_take(&l.bytes, chunk * a->x.cols, dtype_row_bytes(a->x.dtype, 1));
+    l.grads = l.rows; /* f32: the gathered rows become their gradient */
+    if (!tensor_is_f32(&a->x) && !tensor_is_empty(&a->dx))
+        l.grads = layout_take(&l.bytes, chunk * a->x.cols, sizeof(float));
     l.logits = layout_take(&l.bytes, chunk * a->w->rows, sizeof(float));
     return l;
 }
@@ -41,10 +44,11 @@ size_t cpu_cross_entropy_scratch(const Backend *backend, const OpCall *call, Pas
 typedef struct Chunk {
     const CrossEntropyArgs *args;
     int64_t begin, n;  /* entries of args->rows */
-    float *x;          /* [n, C] gathered, then their gradient */
-    float *logits;     /* [n, V], then their gradient */
+    void *x;           /* [n, C] gathered */
+    float *dx;         /* [n, C] their gradient */
+    float *logits;     /* [n, V], then their gradient in the type of x: each row at its begin */
     PanelPlan plan;
-    float *memory;     /* of the panel */
+    void *memory;      /* of the panel */
     Panel panel;       /* what `memory` holds; end 0 = nothing yet */
 } Chunk;
 
@@ -54,8 +58,9 @@ static void gather(const CpuState *cpu, const Chunk *c)
 #pragma omp parallel for schedule(static) num_threads(cpu->threads)
     for (int64_t i = 0; i < c->n; i++) {
         must(a->rows[c->begin + i] >= 0 && a->rows[c->begin + i] < a->x.rows);
-        memcpy(c->x + i * a->x.cols, tensor_row(&a->x, a->rows[c->begin + i]),
-               (size_t)a->x.cols * sizeof(float));
+        const size_t bytes = dtype_row_bytes(a->x.dtype, a->x.cols);
+        memcpy((uint8_t *)c->x + (size_t)i * bytes, tensor_at(&a->x, a->rows[c->begin + i], 0),
+               bytes);
     }
 }
 
@@ -76,12 +81,33 @@ static void make_logits(Backend *backend, Chunk *c)
 #pragma omp parallel for schedule(dynamic, 1) num_threads(cpu->threads)
         for (int64_t col = panel.begin; col < panel.end; col += PIECE_COLS)
             gemm_nt(&(Gemm){.m = c->n, .n = min_i64(PIECE_COLS, panel.end - col), .k = C,
-                            .alpha = 1, .a = c->x, .lda = C,
-                            .b = panel.rows + (col - panel.begin) * panel.stride,
-                            .ldb = panel.stride,
+                            .alpha = 1, .type = panel.type, .a = c->x, .lda = C,
+                            .b = panel_at(&panel, col, 0), .ldb = panel.stride,
                             .c = c->logits + col, .ldc = V});
         v = panel.end;
     }
+}
+
+/* The row's bf16 values over the first half of itself. */
+static void narrow_in_place(const CpuKernels *kernels, float *row, int64_t n)
+{
+    enum { STRETCH = 1024 };
+    uint16_t narrow[STRETCH];
+    for (int64_t i = 0; i < n; i += STRETCH) {
+        const int64_t some = min_i64(STRETCH, n - i);
+        kernels->to_bf16(row + i, narrow, some);
+        memcpy((uint16_t *)(void *)row + i, narrow, (size_t)some * sizeof *narrow);
+    }
+}
+
+/* Logit gradients from (row, v) on, and the elements from one row to the next. */
+static const void *dlogits_at(const Chunk *c, int64_t row, int64_t v, int64_t *stride)
+{
+    const int64_t V = c->args->w->rows;
+    const float *begin = c->logits + row * V;
+    const bool wide = tensor_is_f32(&c->args->x);
+    *stride = wide ? V : 2 * V;
+    return wide ? (const void *)(begin + v) : (const uint16_t *)(const void *)begin + v;
 }
 
 /* nll of each row; its logits become their gradient when that is wanted. */
@@ -102,6 +128,8 @@ static void make_loss(const CpuState *cpu, const Chunk *c)
         if (backward) {
             cpu->kernels->exp_row(logits, V, 1.0f, lse, weight);
             logits[target] -= weight;
+            if (!tensor_is_f32(&a->x))
+                narrow_in_place(cpu->kernels, logits, V);
         }
     }
 }
@@ -112,10 +140,13 @@ static void add_dw(const CpuState *cpu, const Chunk *c)
     const CrossEntropyArgs *a = c->args;
     const int64_t V = a->w->rows, C = a->w->cols;
 #pragma omp parallel for schedule(dynamic, 1) num_threads(cpu->threads)
-    for (int64_t v = 0; v < V; v += PIECE_COLS)
+    for (int64_t v = 0; v < V; v += PIECE_COLS) {
+        int64_t stride;
+        const void *dlogits = dlogits_at(c, 0, v, &stride);
         gemm_tn(&(Gemm){.m = min_i64(PIECE_COLS, V - v), .n = C, .k = c->n, .alpha = 1, .beta = 1,
-                        .a = c->logits + v, .lda = V, .b = c->x, .ldb = C,
+                        .type = a->x.dtype, .a = dlogits, .lda = stride, .b = c->x, .ldb = C,
                         .c = tensor_row(&a->dw, v), .ldc = a->dw.stride});
+    }
 }
 
 /* dx rows of the chunk = dlogits W, panels in order, then scattered. Pieces are small both ways: a
@@ -135,16 +166,22 @@ static void make_dx(Backend *backend, Chunk *c)
 #pragma omp parallel for schedule(dynamic, 1) num_threads(cpu->threads)
         for (int64_t i = 0; i < ceil_div(c->n, ROWS) * across; i++) {
             const int64_t row = i / across * ROWS, col = i % across * width;
+            int64_t stride;
+            const void *dlogits = dlogits_at(c, row, panel.begin, &stride);
             gemm_nn(&(Gemm){.m = min_i64(ROWS, c->n - row), .n = min_i64(width, C - col),
                             .k = panel.end - panel.begin, .alpha = 1, .beta = beta,
-                            .a = c->logits + row * V + panel.begin, .lda = V,
-                            .b = panel.rows + col, .ldb = panel.stride,
-                            .c = c->x + row * C + col, .ldc = C});
+                            .type = panel.type, .a = dlogits, .lda = stride,
+                            .b = panel_at(&panel, panel.begin, col), .ldb = panel.stride,
+                            .c = c->dx + row * C + col, .ldc = C});
         }
     }
-    for (int64_t i = 0; i < c->n; i++)
-        memcpy(tensor_row(&a->dx, a->rows[c->begin + i]), c->x + i * C,
-               (size_t)C * sizeof(float));
+    for (int64_t i = 0; i < c->n; i++) {
+        const int32_t row = a->rows[c->begin + i];
+        if (tensor_is_f32(&a->dx))
+            memcpy(tensor_row(&a->dx, row), c->dx + i * C, (size_t)C * sizeof(float));
+        else
+            cpu->kernels->to_bf16(c->dx + i * C, tensor_at(&a->dx, row, 0), C);
+    }
 }
 
 void cpu_cross_entropy_fwd(Backend *backend, const OpCall *call)
@@ -156,10 +193,11 @@ void cpu_cross_entropy_fwd(Backend *backend, const OpCall *call)
     must(n >= 0 && n <= a->nll.rows && a->nll.cols == 1);
     must(a->w->cols == a->x.cols);
     for (int64_t t = 0; !tensor_is_empty(&a->dx) && t < a->dx.rows; t++)
-        memset(tensor_row(&a->dx, t), 0, (size_t)a->dx.cols * sizeof(float));
+        memset(tensor_at(&a->dx, t, 0), 0, dtype_row_bytes(a->dx.dtype, a->dx.cols));
     for (int64_t i = n; i < a->nll.rows; i++)
         *tensor_row(&a->nll, i) = 0.0f;
-    Chunk c = {.args = a, .x = layout_f32(call, l.rows), .logits = layout_f32(call, l.logits),
+    Chunk c = {.args = a, .x = layout_f32(call, l.rows),
+               .dx = layout_f32(call, l.grads), .logits = layout_f32(call, l.logits),
                .plan = head_plan(backend, a), .memory = layout_f32(call, l.panel)};
     for (c.begin = 0; c.begin < n; c.begin += PIECE_ROWS) {
         c.n = min_i64(PIECE_ROWS, n - c.begin);

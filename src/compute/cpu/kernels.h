@@ -25,6 +25,26 @@ typedef struct DotRows {
 } DotRows;
 enum { DOT_MAX_X = 8 };
 
+/* The same for rows of 32-element blocks of 4 or 8 bits, in whole numbers: x is rounded to 16 bits,
+ * a scale for each 32 elements, so that it is within 2^-16 of the largest of them. */
+typedef struct Rounded {
+    int16_t *q;       /* [cols] */
+    float *scale;     /* [cols / 32] */
+    float *sum;       /* [cols / 32] of x itself */
+} Rounded;
+typedef struct DotBlocks {
+    const uint8_t *rows;
+    size_t row_bytes;
+    Dtype dtype;
+    int64_t n_rows, cols;
+    Rounded x;
+    float *y;
+} DotBlocks;
+static inline bool dot_blocks_takes(Dtype dtype)
+{
+    return dtype == DTYPE_Q4_0 || dtype == DTYPE_Q4_1 || dtype == DTYPE_Q8_0;
+}
+
 typedef struct RmsnormRow {
     const float *x, *delta; /* forward; delta may be NULL */
     float *sum;             /* NULL = not written */
@@ -68,6 +88,10 @@ typedef struct CpuKernels {
     /* n elements, whole blocks. */
     void (*dequant)(Dtype dtype, const uint8_t *src, float *dst, int64_t n);
     void (*dot_rows)(const DotRows *args);
+    void (*dot_blocks)(const DotBlocks *args); /* y[i] = row_i . x */
+    void (*round_blocks)(const float *x, int64_t n, Rounded out); /* n: whole blocks */
+    /* Rounded to nearest even; the way back is dequant. */
+    void (*to_bf16)(const float *src, uint16_t *dst, int64_t n);
     float (*dot)(const float *a, const float *b, int64_t n);
     void (*axpy)(float *y, float a, const float *x, int64_t n); /* y += a x */
     void (*scale)(float *y, float a, int64_t n);

@@ -15,6 +15,10 @@
 #define V_U16(p) ((vi)_mm512_cvtepu16_epi32(V_HALVES(p)))
 #define V_F16(p) ((vf)_mm512_cvtph_ps(V_HALVES(p)))
 #define HALF(bits) _cvtsh_ss(bits)
+#define V_MADD(a, b) ((v8i)_mm256_madd_epi16((__m256i)(a), (__m256i)(b)))
+#define V_16(p) _mm_loadu_si128((const __m128i *)(const void *)(p))
+#define V_WIDE_U8(p) ((v16q)_mm256_cvtepu8_epi16(V_16(p)))
+#define V_WIDE_I8(p) ((v16q)_mm256_cvtepi8_epi16(V_16(p)))
 #define KERNELS_NAME "avx512"
 #define KERNELS_TABLE kernels_avx512
 
