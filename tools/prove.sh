@@ -35,7 +35,8 @@ BACKPROP=$root/build/backprop
 BP_TEST_MODEL=$model
 BP_TEST_PYTHON=$python
 LLAMA_CPP=$cache/oracles/llama.cpp/bin
-export BACKPROP BP_TEST_MODEL BP_TEST_PYTHON LLAMA_CPP
+LLAMA_CPP_SOURCE=$(echo "$cache"/oracles/llama_cpp_python-*/vendor/llama.cpp)
+export BACKPROP BP_TEST_MODEL BP_TEST_PYTHON LLAMA_CPP LLAMA_CPP_SOURCE
 for script in tests/prove/*.sh; do
   [ -f "$script" ] || continue
   say "$script"
