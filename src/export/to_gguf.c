@@ -171,6 +171,13 @@ bool gguf_export_merged(const Model *model, const Adapter *adapter, const float 
         return false;
     if (model->file.format == MODEL_FOLDER && !tokenizer_can_write_gguf(tokenizer, err))
         return false;
+    /* llama.cpp takes a row of the embedding for each token and no more. */
+    if (model->file.format == MODEL_FOLDER &&
+        tokenizer_size(tokenizer) != (int32_t)model->config.vocab)
+        return err_set(err, ERR_RUNTIME_GGUF_EXPORT_FAILED,
+                       "the tokenizer has %d tokens and '%s' %lld rows of them",
+                       (int)tokenizer_size(tokenizer), model->config.name,
+                       (long long)model->config.vocab);
     GgufWriter *writer = gguf_writer_open(path, err);
     if (writer == NULL)
         return false;

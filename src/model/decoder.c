@@ -134,7 +134,7 @@ static DecoderInput derive_input(const Model *model, Tape *tape, const DecoderIn
     const ModelConfig *config = &model->config;
     DecoderInput derived = *input;
     derived.rope_rows = input->positions;
-    if (config->window > 0)
+    if (config->window > 0 && config->layer_flags != NULL)
         derived.local = tape_window_spans(tape, input->spans, (int)config->window);
     if (model->rope_table.rows > model->n_positions) {
         const RopeRowsArgs rows = {

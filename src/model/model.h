@@ -45,7 +45,7 @@ typedef struct ModelConfig {
     float norm_offset;     /* added to every norm weight of the file */
     float embed_scale;     /* of the embedding's rows */
     float attention_scale; /* of q.k */
-    int64_t window;        /* tokens that a local layer sees, itself included; 0 = no such layer */
+    int64_t window;        /* tokens that a local layer sees, itself included; 0 = not said */
     uint8_t *layer_flags;  /* [n_layers] LAYER_*, or NULL: all alike */
     bool tied;
     bool head_dim_given;   /* the file says it, it does not follow from d_model */

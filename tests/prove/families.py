@@ -51,7 +51,7 @@ def configs():
         "qwen3": t.Qwen3Config(**base, head_dim=24),
         "smollm3": t.SmolLM3Config(**dict(small, num_hidden_layers=5)),
         "gemma3": t.Gemma3TextConfig(**gemma),
-        "phi-small": t.Phi3Config(**base, original_max_position_embeddings=128,
+        "phi-small": t.Phi3Config(**base, sliding_window=262144, original_max_position_embeddings=128,
                                   rope_parameters=longrope),
     }
 

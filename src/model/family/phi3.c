@@ -24,9 +24,11 @@ static const WeightName NAMES[] = {
 static void mark_window(ModelConfig *config, int64_t window, Arena *out)
 {
     assert(config->max_positions > 0);
-    if (window <= 0 || window >= config->max_positions)
+    if (window <= 0)
         return;
-    config->window = window;
+    config->window = min_i64(window, MODEL_MAX_POSITIONS);
+    if (window >= config->max_positions)
+        return; /* no sequence reaches it, but files say it */
     config_layer_flags(config, out);
     for (int64_t i = 0; i < config->n_layers; i++)
         config->layer_flags[i] = LAYER_LOCAL;
