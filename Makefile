@@ -22,6 +22,7 @@ prove:
 	tools/prove.sh
 bench:
 	cmake --preset release && cmake --build --preset release --target bench_ops && build/bench_ops
+	if command -v nvidia-smi >/dev/null; then cmake --build --preset release --target bench_train backprop_cuda && bench/gpu/run.py; fi
 install: all
 	cmake --install build --prefix $(PREFIX)
 clean:

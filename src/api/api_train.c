@@ -356,6 +356,9 @@ static void publish_result(TrainJob *job)
     json_put(memory, "used_weights", json_new_int((int64_t)r->used_weights));
     json_put(memory, "used_run", json_new_int((int64_t)r->used_run));
     json_put(memory, "used_step", json_new_int((int64_t)r->used_step));
+    json_put(memory, "planned_other", json_new_int((int64_t)r->plan.other));
+    if (r->device_used > 0)
+        json_put(memory, "device_used", json_new_int((int64_t)r->device_used));
     json_put(memory, "process_peak", json_new_int((int64_t)os_process_peak()));
     json_put(json, "memory_bytes", memory);
     Json *losses = json_new_array();

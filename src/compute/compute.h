@@ -76,7 +76,7 @@ typedef struct RmsnormArgs {
 /* Products that share an input: y_i = x W_i^T + bias_i + scale_i * (x A_i^T) B_i^T.
  * The parts' y are column ranges, in order, of one [T, sum out] matrix; so are their dy. h holds
  * scale_i * x A_i^T side by side, [T, sum r]; where the backend asked for a row tail, h is the tail
- * of x and dh the tail of dy. Saved for bwd: x, h.
+ * of x and dh the tail of dy. Saved for bwd: x, h. A single part without y data makes h alone.
  * bwd: dx = sum_i (dy_i W_i + scale_i dy_i B_i A_i);  dW_i += dy_i^T x;  dbias_i += colsum(dy_i);
  *      dB_i += dy_i^T h_i;  dA_i += (scale_i dy_i B_i)^T x. */
 enum { LINEAR_MAX_PARTS = 3 };
@@ -282,6 +282,21 @@ struct Backend {
     size_t (*weight_bytes)(const Backend *backend, const Weight *weight);
     /* False with an error when the backend cannot run such a model; NULL: it runs all. */
     bool (*supports)(const Backend *backend, const ComputeNeeds *needs, Err *err);
+    /* Recordings, so that a step costs the host one call: what ops and zero would do between
+     * record_begin and record_end is noted instead of done, and replay does all of it again, as
+     * often as wanted, on the same addresses; what differs between replays lies in device memory.
+     * Every call must have run once before it is recorded. Nothing else is called in between.
+     * record_end gives NULL after a device error (finish has its text); a recording lives as long
+     * as the backend. NULL functions: this backend has no recordings. */
+    void (*record_begin)(Backend *backend);
+    void *(*record_end)(Backend *backend);
+    void (*replay)(Backend *backend, void *recording);
+    /* Bytes of device memory in use now, by everybody; *total: all there are. NULL: the backend's
+     * memory is the process's. */
+    size_t (*memory_used)(Backend *backend, size_t *total);
+    /* Rate of a large product in this machine's fastest training dtype, FLOP/s, measured at the
+     * first call; 0 = not known. Takes memory for a moment. */
+    double (*peak_flops)(Backend *backend);
 };
 
 /* Tail columns for a low-rank group of total rank r on this backend. */

@@ -14,6 +14,8 @@ static const size_t CUDA_CONTEXT_BYTES = (size_t)560 << 20;
 static const size_t LOSS_CHUNK_BYTES = (size_t)512 << 20;
 enum { LOSS_CHUNK_STEP = 128, LOSS_CHUNK_MAX = 8192, COLUMN_PIECES_TRAIT = 64 };
 enum { SUM_SQUARES_TRAIT = 512 };
+/* Blocks of a thin product: two a multiprocessor of a large card, all of them resident. */
+enum { THIN_BLOCKS = 256, THIN_STRIP_STEP = 32 };
 /* Keys a block of attention backward owns, and the number of blocks that keeps a card busy. */
 enum { ATTENTION_KEYS = 64, ATTENTION_BLOCKS_LEAST = 400 };
 
@@ -42,19 +44,76 @@ int64_t cuda_linear_tail(const LinearArgs *args)
     return round_up(rank, CUDA_ROW_TAIL);
 }
 
+static int64_t part_rank(const LinearPart *part)
+{
+    return tensor_is_empty(&part->a) ? 0 : part->a.rows;
+}
+
+static int64_t rank_max(const LinearArgs *args)
+{
+    int64_t rank = 0;
+    for (int i = 0; i < args->n_parts; i++)
+        rank = max_i64(rank, part_rank(&args->part[i]));
+    return rank;
+}
+
+/* Whether cuda_thin.cu takes these shapes: 16-byte pieces, and few enough ranks for registers. */
+static bool is_thin(const LinearArgs *args)
+{
+    bool whole = args->x.cols % 8 == 0;
+    for (int i = 0; i < args->n_parts; i++)
+        whole = whole && args->part[i].w->rows % 8 == 0 && part_rank(&args->part[i]) % 8 == 0;
+    return whole && rank_max(args) <= THIN_MAX_RANK && cuda_linear_tail(args) <= THIN_MAX_TAIL;
+}
+
+int64_t cuda_thin_chunks(const LinearArgs *args)
+{
+    int64_t chunks = 0;
+    for (int i = 0; i < args->n_parts; i++)
+        if (part_rank(&args->part[i]) > 0)
+            chunks += ceil_div(args->part[i].w->rows, THIN_CHUNK);
+    return chunks;
+}
+
+int64_t cuda_thin_strip_rows(int64_t rows, int64_t n_chunks)
+{
+    assert(rows > 0 && n_chunks > 0);
+    return round_up(ceil_div(rows, max_i64(1, THIN_BLOCKS / n_chunks)), THIN_STRIP_STEP);
+}
+
+/* Elements of the column partials of a matrix [rows, cols]. */
+static int64_t column_partials(int64_t rows, int64_t cols, int64_t n_chunks, int64_t rank)
+{
+    return ceil_div(rows, cuda_thin_strip_rows(rows, n_chunks)) * round_up(rank, 16) * cols;
+}
+
+static void take_lowrank(LinearScratch *s, const LinearArgs *args)
+{
+    const int64_t tail = cuda_linear_tail(args), rows = args->x.rows, cols = args->x.cols;
+    s->thin = is_thin(args);
+    if (!s->thin) {
+        s->da = take(&s->total, tail * cols, 4);
+        return;
+    }
+    const int64_t rank = rank_max(args), chunks = cuda_thin_chunks(args);
+    const int64_t of_dy = column_partials(rows, cuda_linear_out(args), chunks, rank);
+    const int64_t of_x = column_partials(rows, cols, ceil_div(cols, THIN_CHUNK), tail);
+    s->row_partials = take(&s->total, chunks * rows * round_up(rank, 16), 4);
+    s->column_partials = s->da = take(&s->total, max_i64(of_dy, of_x), 4);
+}
+
 LinearScratch cuda_linear_scratch(const LinearArgs *args, Pass pass)
 {
     LinearScratch s = {0};
-    bool bias = false, da = false, dbias = false;
+    bool bias = false, dbias = false;
     for (int i = 0; i < args->n_parts; i++) {
         bias = bias || !tensor_is_empty(&args->part[i].bias);
-        da = da || !tensor_is_empty(&args->part[i].da);
         dbias = dbias || !tensor_is_empty(&args->part[i].dbias);
     }
     if (pass == PASS_FWD && bias)
         s.bias = take(&s.total, cuda_linear_out(args), 2);
-    if (pass == PASS_BWD && da)
-        s.da = take(&s.total, cuda_linear_tail(args) * args->x.cols, 4);
+    if (pass == PASS_BWD && cuda_linear_tail(args) > 0)
+        take_lowrank(&s, args);
     if (pass == PASS_BWD && dbias)
         s.partials = take(&s.total, COLUMN_PIECES_TRAIT * cuda_linear_out(args), 4);
     return s;

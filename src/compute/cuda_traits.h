@@ -16,10 +16,16 @@ enum { CUDA_ROW_TAIL = 16, CUDA_ALIGN = 256, CUDA_NORM_MAX_COLS = 16384 };
 /* How the scratch of a call is divided; offsets in bytes, all multiples of CUDA_ALIGN. */
 typedef struct LinearScratch {
     size_t bias;     /* forward: [sum out] bf16 */
-    size_t da;       /* backward: [tail, in] f32 */
+    size_t da;       /* backward: [tail, in] f32, or the next two where thin */
+    size_t row_partials, column_partials; /* of cuda_thin.cu, for dy and then for x */
     size_t partials; /* backward: column sums of dy */
     size_t total;
+    bool thin;       /* low-rank gradients by cuda_thin.cu, in one pass over dy and one over x */
 } LinearScratch;
+/* How a tall matrix is cut for cuda_thin.cu: columns into chunks, rows into strips. */
+enum { THIN_CHUNK = 512, THIN_MAX_RANK = 32, THIN_MAX_TAIL = 48 };
+int64_t cuda_thin_chunks(const LinearArgs *args);
+int64_t cuda_thin_strip_rows(int64_t rows, int64_t n_chunks);
 LinearScratch cuda_linear_scratch(const LinearArgs *args, Pass pass);
 
 typedef struct AttentionScratch { /* backward */

@@ -31,11 +31,17 @@ void tape_begin(Tape *tape, TapeMode mode, SegmentMode segment_mode)
     arena_rewind(tape->step, tape->step_mark);
     tape->mode = mode;
     tape->segment_mode = segment_mode;
+    tape->n_segments = 0;
     tape->n_tokens = 0;
     tape->stream = tape->delta = tape->dres = (Tensor){0};
     tape->delta_pending = tape->stream_wants = tape->loss_done = false;
     tape->segment = NULL;
     tape->embed = NULL;
+}
+
+int32_t tape_segments(const Tape *tape)
+{
+    return tape->n_segments > 0 ? tape->n_segments - 1 : 0;
 }
 
 void tape_profile(Tape *tape, bool on)
@@ -196,7 +202,7 @@ static void segment_leave(Tape *tape, TapeSegment *segment)
 {
     must(segment->closed);
     segment->inner_bytes = arena_mark(tape->step) - segment->inner_mark;
-    if (!training(tape) || tape->segment_mode == SEGMENT_RECOMPUTE)
+    if (!training(tape) || segment->recomputed)
         arena_rewind(tape->step, segment->inner_mark);
 }
 
@@ -206,6 +212,7 @@ static TapeSegment *segment_enter(Tape *tape)
         segment_leave(tape, tape->segment);
     TapeSegment *segment = arena_new(tape->host, TapeSegment);
     segment->prev = tape->segment;
+    segment->recomputed = tape->n_segments++ < tape->segment_mode;
     segment->stream_wants = tape->stream_wants;
     if (tape->segment == NULL) { /* s_0 is x_0, pushed by tape_stream_begin */
         segment->s_mark = tape->step_mark;

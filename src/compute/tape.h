@@ -8,8 +8,8 @@
  *     … ops on values …
  *     tape_add_linear     pending delta = linear(value)                 closes the segment
  *
- * Memory is the step arena, used as a stack. Per segment the plan says KEEP (its values stay until
- * backward) or RECOMPUTE (only s stays; the segment's calls run again, at the same addresses, when
+ * Memory is the step arena, used as a stack. Per segment the plan says keep (its values stay until
+ * backward) or recompute (only s stays; the segment's calls run again, at the same addresses, when
  * backward reaches it). Addresses are the same every step. A value has one consumer; the stream's
  * gradient is one buffer for the whole model.
  *
@@ -22,7 +22,10 @@
 #include "compute/compute.h"
 
 typedef enum TapeMode { TAPE_INFER, TAPE_TRAIN } TapeMode;
-typedef enum SegmentMode { SEGMENT_KEEP, SEGMENT_RECOMPUTE } SegmentMode;
+/* How many of the first segments are run again on the way back: none, all, or a number. The first
+ * ones, because when backward reaches them the others' memory is free. */
+typedef int32_t SegmentMode;
+enum { SEGMENT_KEEP = 0, SEGMENT_RECOMPUTE = INT32_MAX };
 
 /* One activation: [rows, cols], with its gradient once backward has made it. */
 typedef struct Value {
@@ -65,6 +68,8 @@ Tape *tape_make(Backend *backend, Arena *host, Arena *step);
  * may keep anything pushed on them later. segment_mode: for TAPE_TRAIN. */
 void tape_begin(Tape *tape, TapeMode mode, SegmentMode segment_mode);
 Backend *tape_backend(Tape *tape);
+/* Of the pass so far, the final norm not counted. */
+int32_t tape_segments(const Tape *tape);
 
 /* The first call of a pass. rank: largest total rank of the linears that close segments (the
  * stream's gradient, which is their dy, leaves that row tail). dtable empty = frozen. */

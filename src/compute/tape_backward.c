@@ -138,14 +138,15 @@ static void backward_record(Tape *tape, Record *record)
 static void replay_closing(Tape *tape, const Record *record)
 {
     OpCall call = record->call;
+    if (call.op == OP_linear) {
+        call.linear.part[0].y.data = NULL;
+        if (!tensor_is_empty(&call.linear.h))
+            tape_run(tape, &call, PASS_FWD);
+        return;
+    }
     size_t mark = arena_mark(tape->step);
-    Tensor unused = tape_push(tape, tape->delta.dtype, tape->n_tokens, tape->n_cols, 0);
-    if (call.op == OP_rmsnorm)
-        call.rmsnorm.y = unused;
-    else
-        call.linear.part[0].y = unused;
-    if (call.op == OP_rmsnorm || !tensor_is_empty(&call.linear.h))
-        tape_run(tape, &call, PASS_FWD);
+    call.rmsnorm.y = tape_push(tape, tape->delta.dtype, tape->n_tokens, tape->n_cols, 0);
+    tape_run(tape, &call, PASS_FWD);
     arena_rewind(tape->step, mark);
 }
 
@@ -184,7 +185,7 @@ void tape_backward(Tape *tape)
     for (TapeSegment *segment = tape->segment; segment != NULL; segment = segment->prev) {
         if (!segment_wants(segment))
             break; /* nothing trained below either */
-        if (segment->closed && tape->segment_mode == SEGMENT_RECOMPUTE)
+        if (segment->closed && segment->recomputed)
             replay(tape, segment);
         for (Record *record = segment->last; record != segment->first; record = record->prev)
             backward_record(tape, record);

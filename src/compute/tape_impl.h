@@ -14,9 +14,9 @@
  *   s_k    [T, C] residual dtype: the stream at the beginning of segment k (s_0 is x_0).
  *   inner  everything else that segment k made: norm output, rstd, group matrices, …
  *
- * SEGMENT_RECOMPUTE gives inner k back as soon as segment k+1 begins (s_{k+1} then lies where inner
- * k began) and makes it again, at the same addresses, when backward gets there. Backward of segment
- * k pushes gradients above inner k and then rewinds to below s_k.
+ * A recomputed segment gives inner k back as soon as segment k+1 begins (s_{k+1} then lies where
+ * inner k began) and makes it again, at the same addresses, when backward gets there. Backward of
+ * segment k pushes gradients above inner k and then rewinds to below s_k.
  */
 #ifndef COMPUTE_TAPE_IMPL_H
 #define COMPUTE_TAPE_IMPL_H
@@ -46,6 +46,7 @@ typedef struct TapeSegment {
     size_t inner_bytes;  /* known once it is closed */
     Record *first, *last;
     bool stream_wants;   /* the stream below it wants a gradient */
+    bool recomputed;
     bool closed;
 } TapeSegment;
 
@@ -55,6 +56,7 @@ struct Tape {
     size_t host_mark, step_mark;
     TapeMode mode;
     SegmentMode segment_mode;
+    int32_t n_segments;       /* entered so far */
     int64_t n_tokens, n_cols; /* T, C */
     Tensor stream;            /* x_0, then the latest s */
     Tensor delta, dres;

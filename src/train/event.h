@@ -27,7 +27,7 @@ typedef struct Event {
     double tokens_per_second;    /* this step, padding not counted */
     double peak_share;           /* model FLOP/s over the machine's measured product rate, 0..1 */
     double seconds_left;
-    int64_t memory_bytes;        /* process peak */
+    int64_t memory_bytes;        /* process peak, or what of the device is in use */
     int64_t step_tokens, loss_tokens;
     double epoch;                /* passes over the data done so far */
     const char *path;            /* checkpoint folder, or the adapter folder at the end */

@@ -1,5 +1,5 @@
 /* plan.c — the memory of a run, measured by running its first step on the plan backend, and the
- * choices that follow from it: batch size, and whether segments are recomputed.
+ * choices that follow from it: batch size, and how many segments are recomputed.
  *
  * Nothing here computes sizes: step.c places and runs one step whose ops do nothing and whose slabs
  * are imaginary, and the fill marks of the arenas are the answer. trainer.c then asks for slabs of
@@ -39,11 +39,13 @@ static size_t weight_bytes(const Weight *weight)
     return (size_t)weight->rows * dtype_row_bytes(weight->dtype, weight->cols);
 }
 
-/* Everything that is not in a slab: what the process holds now, the pages of the base that a step
- * reads, a device's own needs, and parameters and moments once more on the host, from where
- * checkpoints of a device are written. */
-static size_t other_bytes(const Model *model, const Adapter *adapter, const Backend *backend)
+/* Everything that is not in a slab. In ordinary memory: what the process holds now and the pages of
+ * the base that a step reads. On a device: its context and workspace; what such a run needs of the
+ * host (parameters and moments once more, pages that the system may drop) is not counted. */
+static size_t other_bytes(const Model *model, const Backend *backend)
 {
+    if (backend->traits.memory == MEMORY_DEVICE)
+        return backend->traits.fixed_bytes + backend->traits.context_bytes;
     size_t bytes = (size_t)os_process_peak();
     for (int64_t i = 0; i < model->config.n_layers; i++) {
         for (int role = 0; role < ROLE_LINEAR_COUNT; role++)
@@ -52,8 +54,6 @@ static size_t other_bytes(const Model *model, const Adapter *adapter, const Back
     bytes += weight_bytes(&model->embed);
     if (!model->config.tied)
         bytes += weight_bytes(&model->head);
-    if (backend->traits.memory == MEMORY_DEVICE)
-        bytes += 3 * (size_t)adapter->n_params * sizeof(float);
     return bytes + backend->traits.fixed_bytes + backend->traits.context_bytes;
 }
 
@@ -67,11 +67,12 @@ typedef struct PlanSubject {
     Model *model;
     Adapter *adapter;
     const Dataset *dataset;
-    const Backend *backend;
+    Backend *backend;
     const TrainOptions *options;
 } PlanSubject;
 
-static bool run_once(const StepSetup *setup, StepSlabs *slabs, PlanArenas *arenas, Err *err)
+static bool run_once(const StepSetup *setup, StepSlabs *slabs, PlanArenas *arenas,
+                     int32_t *n_segments, Err *err)
 {
     Stepper stepper;
     step_place(&stepper, setup, slabs, &arenas->host, &arenas->records);
@@ -83,7 +84,9 @@ static bool run_once(const StepSetup *setup, StepSlabs *slabs, PlanArenas *arena
     mb.n_used = 0;
     StepStats stats;
     const StepInput input = {.microbatches = &mb, .n_microbatches = 1, .step = 1, .lr = 0};
-    return step_run(&stepper, &input, &stats, err);
+    const bool ok = step_run(&stepper, &input, &stats, err);
+    *n_segments = tape_segments(stepper.tape);
+    return ok;
 }
 
 /* The plan of one candidate. The model and the adapter are left unplaced. */
@@ -103,13 +106,16 @@ static bool measure(const PlanSubject *subject, int32_t batch_size, SegmentMode 
         .weight_decay = subject->options->weight_decay,
         .max_grad_norm = subject->options->max_grad_norm,
     };
+    int32_t n_segments = 0;
     const bool ok = imaginary.slab_open(&imaginary, &slabs.weights, PLAN_SLAB_BYTES, err) &&
                     imaginary.slab_open(&imaginary, &slabs.run, PLAN_SLAB_BYTES, err) &&
                     imaginary.slab_open(&imaginary, &slabs.step, PLAN_SLAB_BYTES, err) &&
-                    run_once(&setup, &slabs, arenas, err);
+                    run_once(&setup, &slabs, arenas, &n_segments, err);
     *plan = (MemoryPlan){
         .weights = slabs.weights.peak, .run = slabs.run.peak, .step = slabs.step.peak,
-        .batch_size = batch_size, .tokens = setup.tokens, .segments = segments,
+        .batch_size = batch_size, .tokens = setup.tokens,
+        .segments = segments < n_segments ? segments : n_segments, .n_segments = n_segments,
+        .other = other_bytes(subject->model, subject->backend),
     };
     imaginary.slab_close(&imaginary, &slabs.weights);
     imaginary.slab_close(&imaginary, &slabs.run);
@@ -124,10 +130,18 @@ static bool measure(const PlanSubject *subject, int32_t batch_size, SegmentMode 
     return ok;
 }
 
-static uint64_t memory_limit(const TrainOptions *options)
+/* On a device, what has been taken so far is its context and workspace, which a plan counts. */
+static uint64_t memory_limit(const TrainOptions *options, Backend *backend)
 {
     if (options->memory_limit != 0)
         return options->memory_limit;
+    if (backend->memory_used != NULL) {
+        size_t total = 0;
+        const size_t used = backend->memory_used(backend, &total);
+        const size_t mine = backend->traits.fixed_bytes + backend->traits.context_bytes;
+        const uint64_t left = used < total ? total - used : 0;
+        return mine + (left > reserve_bytes ? left - reserve_bytes : 0);
+    }
     const uint64_t available = os_memory_available();
     if (available == 0)
         return UINT64_MAX; /* unknown: the system will say */
@@ -163,12 +177,44 @@ static bool too_large(const MemoryPlan *plan, uint64_t limit, Err *err)
     return false;
 }
 
+typedef enum Fit { FIT_ERROR, FIT_NO, FIT_YES } Fit;
+
+static Fit try_plan(const PlanSubject *subject, int32_t batch, SegmentMode segments, uint64_t limit,
+                    PlanArenas *arenas, MemoryPlan *plan, Err *err)
+{
+    if (!measure(subject, batch, segments, arenas, plan, err))
+        return FIT_ERROR;
+    return total_bytes(plan) <= limit ? FIT_YES : FIT_NO;
+}
+
+/* *plan fits with all its segments recomputed and does not with `kept` of them: the fewest that
+ * fit. */
+static bool recompute_least(const PlanSubject *subject, SegmentMode kept, uint64_t limit,
+                            PlanArenas *arenas, MemoryPlan *plan, Err *err)
+{
+    int32_t too_few = kept, enough = plan->n_segments;
+    while (enough - too_few > 1) {
+        const int32_t middle = too_few + (enough - too_few) / 2;
+        MemoryPlan tried;
+        const Fit fit =
+            try_plan(subject, plan->batch_size, middle, limit, arenas, &tried, err);
+        if (fit == FIT_ERROR)
+            return false;
+        if (fit == FIT_NO) {
+            too_few = middle;
+            continue;
+        }
+        enough = middle;
+        *plan = tried;
+    }
+    return true;
+}
+
 /* Tries candidates from the most wanted to the last resort; *plan is the first that fits. */
 static bool choose(const PlanSubject *subject, PlanArenas *arenas, MemoryPlan *plan, Err *err)
 {
     const TrainOptions *options = subject->options;
-    const uint64_t limit = memory_limit(options);
-    const size_t other = other_bytes(subject->model, subject->adapter, subject->backend);
+    const uint64_t limit = memory_limit(options, subject->backend);
     int32_t first = options->batch_size, last = options->batch_size;
     if (options->batch_size == 0) {
         const int64_t packs = count_packs(subject, arenas);
@@ -176,19 +222,21 @@ static bool choose(const PlanSubject *subject, PlanArenas *arenas, MemoryPlan *p
             first /= 2;
         last = 1;
     }
-    for (int mode = (int)options->segments; mode <= (int)SEGMENT_RECOMPUTE; mode++) {
+    const SegmentMode modes[] = {options->segments, SEGMENT_RECOMPUTE};
+    for (size_t i = 0; i < COUNT_OF(modes); i++) {
         for (int32_t batch = first; batch >= last; batch /= 2) {
-            if (!measure(subject, batch, (SegmentMode)mode, arenas, plan, err))
+            const Fit fit = try_plan(subject, batch, modes[i], limit, arenas, plan, err);
+            if (fit == FIT_ERROR)
                 return false;
-            plan->other = other;
-            if (total_bytes(plan) <= limit)
-                return true;
+            if (fit == FIT_YES)
+                return i == 0 || recompute_least(subject, options->segments, limit, arenas, plan,
+                                                 err);
         }
     }
     return too_large(plan, limit, err);
 }
 
-bool train_plan(Model *model, Adapter *adapter, const Dataset *dataset, const Backend *backend,
+bool train_plan(Model *model, Adapter *adapter, const Dataset *dataset, Backend *backend,
                 const TrainOptions *options, MemoryPlan *plan, Err *err)
 {
     must(dataset->n_examples > 0 && options->batch_size >= 0);
@@ -200,8 +248,8 @@ bool train_plan(Model *model, Adapter *adapter, const Dataset *dataset, const Ba
     arena_close(&arenas.records);
     arena_close(&arenas.host);
     if (ok)
-        log_debug("memory_plan", "weights=%zu run=%zu step=%zu other=%zu batch=%d tokens=%d",
-                  plan->weights, plan->run, plan->step, plan->other, plan->batch_size,
-                  plan->tokens);
+        log_debug("memory_plan", "weights=%zu run=%zu step=%zu other=%zu batch=%d tokens=%d "
+                  "recomputed=%d/%d", plan->weights, plan->run, plan->step, plan->other,
+                  plan->batch_size, plan->tokens, plan->segments, plan->n_segments);
     return ok;
 }

@@ -44,6 +44,7 @@ void step_place(Stepper *s, const StepSetup *setup, StepSlabs *slabs, Arena *hos
     place_inputs(s, &slabs->run);
     s->host_nll = arena_array(host, float, setup->max_loss);
     s->tape = tape_make(setup->backend, records, &slabs->step);
+    tape_profile(s->tape, setup->profile);
     must(setup->adapter->grads != NULL && setup->adapter->m != NULL && setup->adapter->v != NULL);
 }
 
@@ -88,16 +89,28 @@ static void upload_microbatch(Stepper *s, const Microbatch *mb)
     backend->upload(backend, s->targets, mb->targets, per_loss);
 }
 
-/* Forward and backward of one microbatch; the sum of its negative log-likelihoods. */
-static double run_microbatch(Stepper *s, const Microbatch *mb, StepState state)
+/* Everything that ops get is the same in every step, but for what lies in device memory. */
+static void run_part(Stepper *s, StepRecording *part, void (*run)(Stepper *s))
 {
-    must(mb->n_loss >= 0 && mb->n_loss <= s->setup.max_loss);
     Backend *backend = s->setup.backend;
-    const Model *model = s->setup.model;
-    state.n_loss = mb->n_loss;
-    upload_microbatch(s, mb);
-    backend->upload(backend, s->state, &state, sizeof state);
+    if (part->recording == NULL && part->ran && backend->record_begin != NULL &&
+        !s->setup.profile) {
+        backend->record_begin(backend);
+        run(s);
+        part->recording = backend->record_end(backend);
+        if (part->recording == NULL)
+            return; /* the device error is read at the end of the step */
+    }
+    if (part->recording != NULL)
+        backend->replay(backend, part->recording);
+    else
+        run(s);
+    part->ran = true;
+}
 
+static void run_passes(Stepper *s)
+{
+    const Model *model = s->setup.model;
     tape_begin(s->tape, TAPE_TRAIN, s->setup.segments);
     const DecoderInput input = {
         .tokens = s->tokens, .positions = s->positions, .n_tokens = s->setup.tokens,
@@ -108,6 +121,17 @@ static double run_microbatch(Stepper *s, const Microbatch *mb, StepState state)
                            .max_rows = s->setup.max_loss, .step = s->state, .nll = s->nll};
     tape_cross_entropy(s->tape, hidden, &model->head, (Tensor){0}, loss);
     tape_backward(s->tape);
+}
+
+/* Forward and backward of one microbatch; the sum of its negative log-likelihoods. */
+static double run_microbatch(Stepper *s, const Microbatch *mb, StepState state)
+{
+    must(mb->n_loss >= 0 && mb->n_loss <= s->setup.max_loss);
+    Backend *backend = s->setup.backend;
+    state.n_loss = mb->n_loss;
+    upload_microbatch(s, mb);
+    backend->upload(backend, s->state, &state, sizeof state);
+    run_part(s, &s->passes, run_passes);
 
     backend->download(backend, s->host_nll, s->nll.data, tensor_bytes(&s->nll));
     double sum = 0;
@@ -129,7 +153,7 @@ static double gradient_sum_squares(Stepper *s)
     return sum;
 }
 
-static void update(Stepper *s)
+static void run_update(Stepper *s)
 {
     const Adapter *adapter = s->setup.adapter;
     OpCall call = {.op = OP_adamw};
@@ -182,6 +206,6 @@ bool step_run(Stepper *s, const StepInput *input, StepStats *stats, Err *err)
     if (!isfinite(stats->grad_norm))
         return err_set(err, ERR_RUNTIME_TRAINING_DIVERGED,
                        "the gradient of step %lld is not finite", (long long)input->step);
-    update(s);
+    run_part(s, &s->update, run_update);
     return true;
 }

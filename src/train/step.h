@@ -25,11 +25,21 @@ typedef struct StepSetup {
     int64_t n_positions; /* longest sequence */
     SegmentMode segments;
     double weight_decay, max_grad_norm;
+    bool profile;        /* time every op; nothing is recorded then */
 } StepSetup;
+
+/* A part of a step as the backend plays it back (Backend.replay): it runs once as it is, is
+ * recorded the second time, and replayed from then on. */
+typedef struct StepRecording {
+    bool ran;
+    void *recording;
+} StepRecording;
 
 typedef struct Stepper {
     StepSetup setup;
     Tape *tape;
+    StepRecording passes; /* forward, loss and backward of a microbatch */
+    StepRecording update; /* AdamW and the refresh of backend copies */
     int32_t *tokens, *positions, *kv_begin, *kv_end, *q_end; /* device [T] */
     int32_t *loss_rows, *targets;                            /* device [max_loss] */
     Tensor nll;          /* device [max_loss, 1] */

@@ -49,10 +49,12 @@ typedef struct TrainOptions {
 /* What the plan predicts, in bytes, before anything large is taken. */
 typedef struct MemoryPlan {
     size_t weights, run, step; /* the three slabs: exact */
-    size_t other;              /* process so far, mapped base weights, host copies, context */
+    size_t other;              /* on the host: process so far, mapped base weights; on a device: its
+                                  context and workspace */
     int32_t batch_size;
     int32_t tokens;            /* T of a microbatch */
-    SegmentMode segments;
+    SegmentMode segments;      /* first segments run again; no more than memory asks for */
+    int32_t n_segments;        /* of the model */
 } MemoryPlan;
 
 typedef struct TrainResult {
@@ -66,6 +68,7 @@ typedef struct TrainResult {
     int64_t n_losses;
     MemoryPlan plan;
     size_t used_weights, used_run, used_step; /* real slab peaks: equal to the plan's */
+    size_t device_used;  /* of the device, by everybody, after the last step; 0 without one */
     const char *adapter_path;    /* OUT/ADAPTER_FOLDER; NULL when no step was done or it failed */
     const char *checkpoint_path; /* last committed, or NULL */
     OpTime op_times[PASS_COUNT][OP_COUNT]; /* when profiled */
@@ -82,9 +85,11 @@ bool train_run(Model *model, Adapter *adapter, const Dataset *dataset, Backend *
                const TrainOptions *options, Arena *out, TrainResult *result, Err *err);
 
 /* The memory plan alone (same code on the plan backend). batch_size 0 in options: the largest of
- * 8, 4, 2, 1 that fits with the segments asked for, else with recompute. RUNTIME_OUT_OF_MEMORY with
+ * 8, 4, 2, 1 that fits with the segments asked for, else the largest that fits when all segments
+ * are recomputed, and then with as few of them as fit. On a device the limit is its free memory
+ * less a reserve of 256 MiB. RUNTIME_OUT_OF_MEMORY with
  * the bytes of each part when nothing fits. */
-bool train_plan(Model *model, Adapter *adapter, const Dataset *dataset, const Backend *backend,
+bool train_plan(Model *model, Adapter *adapter, const Dataset *dataset, Backend *backend,
                 const TrainOptions *options, MemoryPlan *plan, Err *err);
 
 #endif

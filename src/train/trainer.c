@@ -53,6 +53,7 @@ typedef struct Run {
     int64_t saved_step;    /* of the last committed checkpoint */
     double last_loss;
     double start, step_seconds; /* step_seconds: smoothed */
+    double machine_flops;       /* measured product rate; 0 = not known */
     bool stop_announced;
 
     size_t host_mark, records_peak; /* after the first step */
@@ -60,13 +61,22 @@ typedef struct Run {
 
 /* ---- events ----------------------------------------------------------------------------- */
 
+/* Where the slabs lie: the process's peak, or what of the device is in use. */
+static uint64_t memory_in_use(const Run *run)
+{
+    size_t total;
+    if (run->backend->memory_used != NULL)
+        return run->backend->memory_used(run->backend, &total);
+    return os_process_peak();
+}
+
 static void emit(const Run *run, Event event)
 {
     event.run_id = run->options->run_id;
     event.step = run->state.step;
     event.steps = run->steps;
     event.seconds = os_now() - run->start;
-    event.memory_bytes = (int64_t)os_process_peak();
+    event.memory_bytes = (int64_t)memory_in_use(run);
     if (run->options->sink != NULL)
         run->options->sink(run->options->sink_context, &event);
 }
@@ -92,19 +102,13 @@ static double epochs_done(const Run *run)
     return (double)run->state.cursor.epoch + (double)run->state.cursor.microbatch / microbatches;
 }
 
-/* Measured product rate of the machine in FLOP/s; 0 = not known. */
-static double machine_rate(const Backend *backend)
-{
-    return strcmp(backend->traits.name, "cpu") == 0 ? cpu_peak_gflops() * 1e9 : 0;
-}
-
 static void emit_step(Run *run, const StepStats *stats, double lr, double seconds)
 {
     run->step_seconds = run->state.step == run->first_step + 1
                             ? seconds
                             : run->step_seconds + smoothing * (seconds - run->step_seconds);
     const double rate = seconds > 0 ? (double)stats->tokens / seconds : 0;
-    const double machine = machine_rate(run->backend);
+    const double machine = run->machine_flops;
     const double loss_share = (double)stats->loss_tokens / (double)stats->tokens;
     const double flops = model_train_flops(run->model, stats->mean_context, loss_share);
     emit(run, (Event){
@@ -264,9 +268,9 @@ static bool place(Run *run, Err *err)
         .tokens = plan->tokens, .max_loss = packer_max_loss(run->packer),
         .n_positions = plan_positions(run->dataset), .segments = plan->segments,
         .weight_decay = o->weight_decay, .max_grad_norm = o->max_grad_norm,
+        .profile = o->profile,
     };
     step_place(&run->stepper, &setup, &run->slabs, &run->host, &run->records);
-    tape_profile(run->stepper.tape, o->profile);
     step_load(&run->stepper, &run->vectors);
     if (backend->traits.memory == MEMORY_HOST) {
         const Adapter *adapter = run->adapter;
@@ -306,6 +310,8 @@ static bool run_open(Run *run, Err *err)
         !load_start(run, err) || !make_plan(run, err) || !make_data(run, err) ||
         !make_state(run, err) || !place(run, err))
         return false;
+    if (run->backend->peak_flops != NULL)
+        run->machine_flops = run->backend->peak_flops(run->backend);
     emit(run, (Event){.kind = o->resume_from != NULL ? EVENT_RUN_RESUMED : EVENT_RUN_STARTED,
                       .path = o->resume_from});
     return true;
@@ -454,6 +460,8 @@ static void fill_result(Run *run, bool ok)
     result->used_weights = run->slabs.weights.peak;
     result->used_run = run->slabs.run.peak;
     result->used_step = run->slabs.step.peak;
+    if (run->backend->memory_used != NULL && run->slabs.step.capacity > 0)
+        result->device_used = (size_t)memory_in_use(run);
     if (run->options->profile && run->stepper.tape != NULL) {
         for (int pass = 0; pass < PASS_COUNT; pass++)
             memcpy(result->op_times[pass], tape_times(run->stepper.tape, (Pass)pass),

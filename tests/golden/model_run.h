@@ -40,6 +40,8 @@ typedef struct ModelRun {
     StepState *state;
     double *sum_squares;
     Tensor nll;
+    bool replayed;   /* play passes after the first from a recording (backends that have them) */
+    void *recording; /* of run_pass */
 } ModelRun;
 
 static inline void run_fail(const Err *err)
@@ -194,7 +196,17 @@ static inline double run_microbatch(ModelRun *run, const Flat *flat, int32_t of_
     StepState state = {.lr = 1e-3f, .inv_loss_tokens = 1.0f / (float)of_loss, .step = step,
                        .n_loss = flat->n_loss};
     run->backend.upload(&run->backend, run->state, &state, sizeof state);
-    run_pass(run);
+    Backend *backend = &run->backend;
+    if (run->replayed && run->recording == NULL && step > 1) {
+        backend->record_begin(backend);
+        run_pass(run);
+        run->recording = backend->record_end(backend);
+        assert_non_null(run->recording);
+    }
+    if (run->recording != NULL)
+        backend->replay(backend, run->recording);
+    else
+        run_pass(run);
     float nll[RUN_MAX_TOKENS];
     run->backend.download(&run->backend, nll, run->nll.data, (size_t)flat->n * sizeof(float));
     double sum = 0;

@@ -1,7 +1,7 @@
 /* gpu_model.c — whole steps of the tiny golden models on the CUDA backend against the CPU backend
  * in f32: loss, every adapter gradient (cosine), the adapter after ten AdamW steps; and on the card
- * alone: two runs give equal bits, recomputed segments give the bits of kept ones, and the slabs
- * that the plan asked for are filled exactly.
+ * alone: two runs give equal bits, recomputed segments and replayed passes give the bits of kept
+ * ones and of calls, and the slabs that the plan asked for are filled exactly.
  *
  * The model with 24-wide heads is left out: this backend's attention has no such kernel.
  */
@@ -11,7 +11,9 @@
 #include "golden/model_run.h"
 
 enum { STEPS = 10, PARAMS_MAX = 1 << 16 };
-static const double COSINE_LEAST = 0.999, LOSS_TOLERANCE = 0.01;
+/* One tensor alone may be noisier than the whole: in 16 bits the gradients of q and k start from a
+ * small difference (src/compute/cuda/NOTES.md, Accuracy). */
+static const double COSINE_LEAST = 0.999, TENSOR_LEAST = 0.998, LOSS_TOLERANCE = 0.01;
 
 typedef struct Outcome {
     double loss[STEPS];
@@ -46,13 +48,18 @@ static void fill(Flat *flat)
     }
 }
 
-static void train(Backend backend, const char *folder, const char *adapter, SegmentMode segments,
-                  Outcome *out)
+typedef struct How {
+    SegmentMode segments;
+    bool replayed;
+} How;
+
+static void train(Backend backend, const char *folder, const char *adapter, How how, Outcome *out)
 {
     ModelRun run;
     Flat flat;
     fill(&flat);
-    run_open_on(&run, backend, folder, adapter, segments, flat.n);
+    run_open_on(&run, backend, folder, adapter, how.segments, flat.n);
+    run.replayed = how.replayed;
     out->n = run.adapter->n_params;
     assert_true(out->n <= PARAMS_MAX);
     const size_t bytes = (size_t)out->n * sizeof(float);
@@ -129,15 +136,17 @@ static void compare(const char *name)
 {
     static Outcome cpu, gpu, again, kept;
     char folder[512], adapter[600];
-    snprintf(folder, sizeof folder, "%s/golden/llama/%s", TEST_DATA, name);
+    snprintf(folder, sizeof folder, "%s/golden/%s", TEST_DATA, name);
     snprintf(adapter, sizeof adapter, "%s/adapter", folder);
     Err err = {0};
     Backend host;
     assert_true(backend_open_cpu(&host, &err));
-    train(host, folder, adapter, SEGMENT_KEEP, &cpu);
-    train(cuda(), folder, adapter, SEGMENT_RECOMPUTE, &gpu);
-    train(cuda(), folder, adapter, SEGMENT_RECOMPUTE, &again);
-    train(cuda(), folder, adapter, SEGMENT_KEEP, &kept);
+    const How called = {SEGMENT_RECOMPUTE, false}, replayed = {SEGMENT_RECOMPUTE, true};
+    const How keeping = {SEGMENT_KEEP, false};
+    train(host, folder, adapter, keeping, &cpu);
+    train(cuda(), folder, adapter, called, &gpu);
+    train(cuda(), folder, adapter, replayed, &again);
+    train(cuda(), folder, adapter, keeping, &kept);
     const double whole = cosine(gpu.gradient, cpu.gradient, cpu.n);
     const double worst = worst_cosine(folder, adapter, gpu.gradient, cpu.gradient);
     const double after = cosine(gpu.values, cpu.values, cpu.n);
@@ -150,27 +159,40 @@ static void compare(const char *name)
     assert_memory_equal(gpu.values, again.values, bytes);
     assert_memory_equal(gpu.loss, kept.loss, sizeof gpu.loss);
     assert_memory_equal(gpu.values, kept.values, bytes);
-    assert_true(whole >= COSINE_LEAST && worst >= COSINE_LEAST);
+    assert_true(whole >= COSINE_LEAST && worst >= TENSOR_LEAST);
     for (int i = 0; i < STEPS; i++)
         assert_true(fabs(gpu.loss[i] - cpu.loss[i]) <= LOSS_TOLERANCE * cpu.loss[i]);
 }
 
-static void tied_model(void **state)
+static void tied_llama(void **state)
 {
     (void)state;
-    compare("tied");
+    compare("llama/tied");
 }
 
-static void scaled_model(void **state)
+static void scaled_llama(void **state)
 {
     (void)state;
-    compare("scaled");
+    compare("llama/scaled");
+}
+
+static void biased_qwen2(void **state)
+{
+    (void)state;
+    compare("qwen2/biased");
+}
+
+static void wide_qwen2(void **state)
+{
+    (void)state;
+    compare("qwen2/wide");
 }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(tied_model),
-                                       cmocka_unit_test(scaled_model)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(tied_llama), cmocka_unit_test(scaled_llama),
+        cmocka_unit_test(biased_qwen2), cmocka_unit_test(wide_qwen2)};
     Backend backend;
     Err err = {0};
     if (!backend_open_cuda(&backend, 0, &err)) {

@@ -64,6 +64,12 @@ const OpCase op_cases[] = {
      .dtype = DTYPE_Q4_0, .flags = LORA},
     {.name = "linear q8_0", .op = OP_linear, .T = 64, .C = 288, .N = 64, .parts = 1, .rank = 16,
      .dtype = DTYPE_Q8_0, .flags = LORA},
+    {.name = "linear thin", .op = OP_linear, .T = 300, .C = 536, .N = 1200, .parts = 3, .rank = 16,
+     .dtype = DTYPE_BF16, .flags = LORA | EVEN_PARTS},
+    {.name = "linear thin one", .op = OP_linear, .T = 333, .C = 72, .N = 1544, .parts = 1,
+     .rank = 32, .dtype = DTYPE_BF16, .flags = LORA | STRIDED},
+    {.name = "linear thin gap", .op = OP_linear, .T = 64, .C = 520, .N = 528, .parts = 3,
+     .rank = 8, .dtype = DTYPE_BF16, .flags = LORA | EVEN_PARTS | BARE_PART},
     {.name = "linear no dx", .op = OP_linear, .T = 64, .C = 64, .N = 32, .parts = 2, .rank = 4,
      .dtype = DTYPE_BF16, .flags = WANT_LOWRANK | EVEN_PARTS},
 

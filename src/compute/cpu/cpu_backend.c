@@ -102,6 +102,12 @@ static const CpuKernels *kernels_best(void)
     return best != NULL ? best : kernels_generic();
 }
 
+static double peak_flops(Backend *backend)
+{
+    must(backend->state != NULL);
+    return cpu_peak_gflops() * 1e9;
+}
+
 static void open_with(Backend *backend, const CpuKernels *kernels, Dtype activation)
 {
     CpuState *state = heap_resize(NULL, sizeof *state);
@@ -122,6 +128,7 @@ static void open_with(Backend *backend, const CpuKernels *kernels, Dtype activat
         .weight_open = weight_open,
         .finish = finish,
         .close = close_backend,
+        .peak_flops = peak_flops,
     };
     OpFn **fwd = backend->run[PASS_FWD], **bwd = backend->run[PASS_BWD];
     fwd[OP_embed] = cpu_embed_fwd, bwd[OP_embed] = cpu_embed_bwd;

@@ -356,6 +356,8 @@ void cpu_linear_fwd(Backend *backend, const OpCall *call)
     }
     int64_t column = 0;
     for (int i = 0; i < a->n_parts; column += part_rank(&a->part[i]), i++) {
+        if (tensor_is_empty(&a->part[i].y))
+            continue;
         if (few)
             part_fwd_few(&job, &a->part[i], column);
         else

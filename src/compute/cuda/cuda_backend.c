@@ -1,6 +1,6 @@
 /* cuda_backend.c — the plug-in's one symbol, the device's life, and memory: slabs, uploads through
- * pinned slots, downloads. One backend owns one stream; everything is enqueued on it in order, and
- * only download and finish wait.
+ * pinned slots, downloads, recordings. One backend owns one stream; everything is enqueued on it in
+ * order, and only download and finish wait.
  */
 #include "compute/cuda/cuda_kernels.h"
 #include "compute/cuda/cuda_state.h"
@@ -59,6 +59,38 @@ static void zero(Backend *backend, void *dst, size_t bytes)
     cuda_check(state, cudaMemsetAsync(dst, 0, bytes, state->stream));
 }
 
+/* ---- recordings: CUDA graphs ---- */
+
+static void record_begin(Backend *backend)
+{
+    CudaState *state = cuda_state(backend);
+    must(state->n_recordings < MAX_RECORDINGS);
+    cuda_check(state, cudaStreamBeginCapture(state->stream, cudaStreamCaptureModeThreadLocal));
+}
+
+static void *record_end(Backend *backend)
+{
+    CudaState *state = cuda_state(backend);
+    assert(state->n_recordings < MAX_RECORDINGS);
+    cudaGraph_t graph = NULL;
+    cudaGraphExec_t recording = NULL;
+    cuda_check(state, cudaStreamEndCapture(state->stream, &graph));
+    if (graph == NULL)
+        return NULL;
+    cuda_check(state, cudaGraphInstantiate(&recording, graph, 0));
+    cuda_check(state, cudaGraphDestroy(graph));
+    if (recording != NULL)
+        state->recordings[state->n_recordings++] = recording;
+    return recording;
+}
+
+static void replay(Backend *backend, void *recording)
+{
+    CudaState *state = cuda_state(backend);
+    must(recording != NULL);
+    cuda_check(state, cudaGraphLaunch((cudaGraphExec_t)recording, state->stream));
+}
+
 /* ---- memory ---- */
 
 static bool slab_open(Backend *backend, Arena *slab, size_t bytes, Err *err)
@@ -89,6 +121,47 @@ static void slab_close(Backend *backend, Arena *slab)
     *slab = (Arena){0};
 }
 
+static size_t memory_used(Backend *backend, size_t *total)
+{
+    size_t free_bytes = 0;
+    cuda_check(cuda_state(backend), cudaMemGetInfo(&free_bytes, total));
+    return *total - free_bytes;
+}
+
+/* A product of 8192 x 8192 matrices of random values, the best of five. */
+static double peak_flops(Backend *backend)
+{
+    enum { SIDE = 8192, RUNS = 5 };
+    CudaState *state = cuda_state(backend);
+    const size_t bytes = (size_t)SIDE * SIDE * 2;
+    uint8_t *memory = NULL;
+    if (state->peak_flops > 0 || cudaMalloc((void **)&memory, 3 * bytes) != cudaSuccess) {
+        (void)cudaGetLastError(); /* too little memory: not known */
+        return state->peak_flops;
+    }
+    cudaEvent_t from, to;
+    cuda_check(state, cudaEventCreate(&from));
+    cuda_check(state, cudaEventCreate(&to));
+    kernel_random(state->stream, memory, (int64_t)SIDE * SIDE * 2);
+    float best = 0;
+    for (int i = 0; i < RUNS && state->error == NULL; i++) {
+        float ms = 0;
+        cuda_check(state, cudaEventRecord(from, state->stream));
+        cuda_gemm(state, &(GemmCall){
+            .form = GEMM_NT, .out = GEMM_STORE_BF16, .m = SIDE, .n = SIDE, .k = SIDE, .a = memory,
+            .lda = SIDE, .b = memory + bytes, .ldb = SIDE, .c = memory + 2 * bytes, .ldc = SIDE});
+        cuda_check(state, cudaEventRecord(to, state->stream));
+        cuda_check(state, cudaEventSynchronize(to));
+        cuda_check(state, cudaEventElapsedTime(&ms, from, to));
+        best = i == 0 || ms < best ? ms : best;
+    }
+    (void)cudaEventDestroy(from);
+    (void)cudaEventDestroy(to);
+    cuda_check(state, cudaFree(memory));
+    state->peak_flops = best > 0 ? 2.0 * SIDE * SIDE * SIDE / ((double)best * 1e-3) : 0;
+    return state->peak_flops;
+}
+
 static const char *finish(Backend *backend)
 {
     CudaState *state = cuda_state(backend);
@@ -100,6 +173,8 @@ static void close_state(CudaState *state)
 {
     if (state->stream != NULL)
         (void)cudaStreamSynchronize(state->stream);
+    for (int i = 0; i < state->n_recordings; i++)
+        (void)cudaGraphExecDestroy(state->recordings[i]);
     if (state->gemm != NULL)
         gemm_close_cuda(state->gemm);
     for (int i = 0; i < UPLOAD_SLOTS; i++)
@@ -185,10 +260,22 @@ static bool open_memory(CudaState *state, size_t workspace_bytes, Err *err)
     return true;
 }
 
+static void read_limits(CudaState *state, int device)
+{
+    int shared = 0, major = 0, minor = 0;
+    cuda_check(state, cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
+    cuda_check(state, cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device));
+    state->capability = 10 * major + minor;
+    cuda_check(state, cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin,
+                                             device));
+    state->shared_bytes = (size_t)shared;
+}
+
 /* A kernel of this file's build runs on this card, or the binary holds nothing for it. */
 static bool probe_kernels(CudaState *state, Err *err)
 {
-    kernel_round_scaled(state->stream, state->workspace, 8, state->workspace, 8, 1, 8, 1.0f);
+    kernel_round_pieces(state->stream, &(RoundPieces){
+        .n = 1, .piece = {{.dst = state->workspace, .dst_stride = 8, .rows = 1, .cols = 8}}});
     if (failed(cudaGetLastError(), "the kernels of '" CUDA_PLUGIN_FILE "' do not run here", err))
         return false;
     return !failed(cudaStreamSynchronize(state->stream), "the GPU does not answer", err);
@@ -226,9 +313,10 @@ bool backend_open(Backend *backend, uint64_t abi_hash, const HostServices *servi
     backend->state = state;
     state->host = host;
     bool ok = open_memory(state, backend->traits.fixed_bytes, err) && probe_kernels(state, err);
+    read_limits(state, services->device);
     if (ok)
         state->gemm = gemm_open_cuda(services->cublas_candidates, &state->host, state->workspace,
-                                     backend->traits.fixed_bytes, err);
+                                     backend->traits.fixed_bytes, state->capability, err);
     if (!ok || state->gemm == NULL) {
         close_state(state);
         *backend = (Backend){0};
@@ -242,6 +330,11 @@ bool backend_open(Backend *backend, uint64_t abi_hash, const HostServices *servi
     backend->weight_open = cuda_weight_open;
     backend->group_open = cuda_group_open;
     backend->finish = finish;
+    backend->record_begin = record_begin;
+    backend->record_end = record_end;
+    backend->replay = replay;
+    backend->memory_used = memory_used;
+    backend->peak_flops = peak_flops;
     backend->close = close;
     cuda_ops_install(backend);
     report(state, services);

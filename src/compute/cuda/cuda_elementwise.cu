@@ -305,21 +305,42 @@ extern "C" void kernel_copy_rows(cudaStream_t stream, const void *src, int64_t s
                                                  dst_stride, index, (int)cols);
 }
 
-static __global__ void round_scaled(const float *src, int64_t src_stride, bf16 *dst,
-                                    int64_t dst_stride, int64_t n, int64_t cols, float scale)
+/* One row of blocks a piece. */
+static __global__ void round_pieces(RoundPieces a)
 {
+    const RoundPiece piece = a.piece[blockIdx.y];
     const int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
-    if (i < n)
-        dst[i / cols * dst_stride + i % cols] =
-            __float2bfloat16_rn(scale * src[i / cols * src_stride + i % cols]);
+    if (i >= piece.rows * piece.cols)
+        return;
+    const int64_t row = i / piece.cols, column = i % piece.cols;
+    const float x = piece.src == NULL ? 0.0f : piece.src[row * piece.src_stride + column];
+    ((bf16 *)piece.dst)[row * piece.dst_stride + column] = __float2bfloat16_rn(piece.scale * x);
 }
 
-extern "C" void kernel_round_scaled(cudaStream_t stream, const float *src, int64_t src_stride,
-                                    void *dst, int64_t dst_stride, int64_t rows, int64_t cols,
-                                    float scale)
+extern "C" void kernel_round_pieces(cudaStream_t stream, const RoundPieces *args)
 {
-    round_scaled<<<blocks_for(rows * cols, 256), 256, 0, stream>>>(
-        src, src_stride, (bf16 *)dst, dst_stride, rows * cols, cols, scale);
+    int64_t most = 0;
+    for (int i = 0; i < args->n; i++)
+        if (args->piece[i].rows * args->piece[i].cols > most)
+            most = args->piece[i].rows * args->piece[i].cols;
+    if (most > 0)
+        round_pieces<<<dim3(blocks_for(most, 256), args->n), 256, 0, stream>>>(*args);
+}
+
+static __global__ void random_values(bf16 *to, int64_t n)
+{
+    const int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+    uint32_t x = (uint32_t)i * 2654435761u + 1u; /* an integer hash (Wang 2007) */
+    x = (x ^ 61u ^ x >> 16) * 9u;
+    x = (x ^ x >> 4) * 0x27d4eb2du;
+    x ^= x >> 15;
+    if (i < n)
+        to[i] = __float2bfloat16_rn((float)(int32_t)x * 4.6566e-10f);
+}
+
+extern "C" void kernel_random(cudaStream_t stream, void *to, int64_t n)
+{
+    random_values<<<blocks_for(n, 256), 256, 0, stream>>>((bf16 *)to, n);
 }
 
 static __global__ void add_scaled(const float *src, int64_t src_stride, float *dst,

@@ -14,8 +14,8 @@
 #define LT_FUNCTIONS(X) \
     X(Create) X(Destroy) X(Matmul) X(MatmulDescCreate) X(MatmulDescSetAttribute) \
     X(MatrixLayoutCreate) X(MatmulPreferenceCreate) X(MatmulPreferenceSetAttribute) \
-    X(MatmulPreferenceDestroy) X(MatmulAlgoGetHeuristic) X(MatrixLayoutDestroy) \
-    X(MatmulDescDestroy)
+    X(MatmulPreferenceDestroy) X(MatmulAlgoGetHeuristic) X(MatmulAlgoConfigGetAttribute) \
+    X(MatrixLayoutDestroy) X(MatmulDescDestroy)
 
 typedef struct LtApi {
 #define X(name) __typeof__(&cublasLt##name) name;
@@ -37,7 +37,7 @@ typedef struct GemmPlan {
     cublasLtMatmulAlgo_t algo;
 } GemmPlan;
 
-enum { MAX_PLANS = 1024, PLAN_SLOTS = 2048 };
+enum { MAX_PLANS = 1024, PLAN_SLOTS = 2048, MAX_CHOICES = 16 };
 
 struct Gemm {
     LtApi api;
@@ -45,6 +45,7 @@ struct Gemm {
     cublasLtHandle_t handle;
     void *workspace;
     size_t workspace_bytes;
+    bool hopper; /* compute capability 9.0 */
     char path[512];
     int n_plans;
     GemmPlan plans[MAX_PLANS];
@@ -91,12 +92,13 @@ static bool open_candidate(Gemm *gemm, const char *pattern)
 }
 
 Gemm *gemm_open_cuda(const char *const *candidates, Arena *arena, void *workspace,
-                     size_t workspace_bytes, Err *err)
+                     size_t workspace_bytes, int capability, Err *err)
 {
     must(candidates != NULL && workspace != NULL);
     Gemm *gemm = arena_new(arena, Gemm);
     gemm->workspace = workspace;
     gemm->workspace_bytes = workspace_bytes;
+    gemm->hopper = capability == 90;
     bool found = false;
     for (int i = 0; candidates[i] != NULL && !found; i++)
         found = open_candidate(gemm, candidates[i]);
@@ -196,6 +198,58 @@ static bool make_layouts(Gemm *gemm, GemmPlan *plan)
            api->MatrixLayoutCreate(&plan->c, out, n, m, key->ldc) == 0;
 }
 
+/* Classes of shapes for which another tile than the heuristic's first was measured to be faster on
+ * an H100 (NOTES.md has the times). A row says: products of this form with n and k in these ranges
+ * take the first of the heuristic's choices that has this tile and no split of k, if there is one.
+ */
+typedef struct TileRule {
+    GemmForm form;
+    int64_t n_least, n_most, k_least, k_most;
+    cublasLtMatmulTile_t tile;
+} TileRule;
+
+static const TileRule HOPPER_TILES[] = {
+    {GEMM_NT, 8192, 32768, 0, 1000, CUBLASLT_MATMUL_TILE_128x160},       /* gate up, 0.5B */
+    {GEMM_NT, 8192, INT64_MAX, 0, 8192, CUBLASLT_MATMUL_TILE_176x128},   /* gate up; head */
+    {GEMM_NT, 640, 1024, 0, 8192, CUBLASLT_MATMUL_TILE_128x160},         /* o, down, 0.5B */
+    {GEMM_NN, 4096, INT64_MAX, 0, 2304, CUBLASLT_MATMUL_TILE_128x160},   /* down, to 1B */
+    {GEMM_NN, 640, 1024, 1024, 16384, CUBLASLT_MATMUL_TILE_128x160},     /* q k v, gate up, 0.5B */
+    {GEMM_NN, 2560, 3840, 8192, 65536, CUBLASLT_MATMUL_TILE_128x160},    /* gate up, 3B and 7B */
+    {GEMM_NN, 2560, 3840, 65536, INT64_MAX, CUBLASLT_MATMUL_TILE_256x96} /* head, 3B and 7B */
+};
+
+static uint32_t config_of(const Gemm *gemm, const cublasLtMatmulAlgo_t *algo,
+                          cublasLtMatmulAlgoConfigAttributes_t which)
+{
+    uint32_t value = 0;
+    size_t written = 0;
+    if (gemm->api.MatmulAlgoConfigGetAttribute(algo, which, &value, sizeof value, &written) != 0)
+        return 0;
+    return value;
+}
+
+/* Index of the choice to take. */
+static int preferred(const Gemm *gemm, const PlanKey *key,
+                     const cublasLtMatmulHeuristicResult_t *choices, int n)
+{
+    if (!gemm->hopper || key->out != GEMM_STORE_BF16 || key->m < 1024)
+        return 0;
+    for (size_t r = 0; r < COUNT_OF(HOPPER_TILES); r++) {
+        const TileRule *rule = &HOPPER_TILES[r];
+        if ((int32_t)rule->form != key->form || key->n < rule->n_least || key->n > rule->n_most ||
+            key->k < rule->k_least || key->k > rule->k_most)
+            continue;
+        for (int i = 0; i < n; i++) {
+            const cublasLtMatmulAlgo_t *algo = &choices[i].algo;
+            if (config_of(gemm, algo, CUBLASLT_ALGO_CONFIG_TILE_ID) == (uint32_t)rule->tile &&
+                config_of(gemm, algo, CUBLASLT_ALGO_CONFIG_SPLITK_NUM) <= 1)
+                return i;
+        }
+        return 0;
+    }
+    return 0;
+}
+
 static bool choose_algorithm(Gemm *gemm, GemmPlan *plan)
 {
     const LtApi *api = &gemm->api;
@@ -219,14 +273,14 @@ static bool choose_algorithm(Gemm *gemm, GemmPlan *plan)
         ok = api->MatmulPreferenceSetAttribute(preference, attributes[i], &alignment,
                                                sizeof alignment) == 0;
     }
-    cublasLtMatmulHeuristicResult_t result;
+    cublasLtMatmulHeuristicResult_t choices[MAX_CHOICES];
     int found = 0;
     ok = ok && api->MatmulAlgoGetHeuristic(gemm->handle, plan->desc, plan->a, plan->b, plan->c,
-                                           plan->c, preference, 1, &result, &found) == 0;
+                                           plan->c, preference, MAX_CHOICES, choices, &found) == 0;
     api->MatmulPreferenceDestroy(preference);
     if (!ok || found == 0)
         return false;
-    plan->algo = result.algo;
+    plan->algo = choices[preferred(gemm, &plan->key, choices, found)].algo;
     return true;
 }
 

@@ -1,8 +1,9 @@
 /* cuda_gemm.h — matrix products by cuBLASLt, row-major, bf16 in, f32 accumulation.
  *
  * The library is opened at run time from a list of candidate files. Every product's algorithm is
- * the first that the library's heuristic names (nothing is timed: the choice, and so the bits, are
- * the same in every run) and is kept by shape.
+ * the first that the library's heuristic names, or another of those by a fixed table of shape
+ * classes (nothing is timed: the choice, and so the bits, are the same in every run), and is kept
+ * by shape.
  */
 #ifndef COMPUTE_CUDA_GEMM_H
 #define COMPUTE_CUDA_GEMM_H
@@ -36,9 +37,10 @@ typedef struct GemmCall {
     const void *bias;      /* [n] bf16 added to every row, or NULL */
 } GemmCall;
 
-/* candidates: glob patterns, NULL at the end. Errors DEP_GPU_NOT_AVAILABLE. */
+/* candidates: glob patterns, NULL at the end. capability: of the card, 90 for 9.0. Errors
+ * DEP_GPU_NOT_AVAILABLE. */
 Gemm *gemm_open_cuda(const char *const *candidates, Arena *arena, void *workspace,
-                     size_t workspace_bytes, Err *err);
+                     size_t workspace_bytes, int capability, Err *err);
 void gemm_close_cuda(Gemm *gemm);
 /* Enqueues the product. NULL, or what went wrong. */
 const char *gemm_run_cuda(Gemm *gemm, cudaStream_t stream, const GemmCall *call);

@@ -9,6 +9,7 @@
 #define COMPUTE_CUDA_KERNELS_H
 
 #include <cuda_runtime_api.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #ifdef __cplusplus
@@ -157,9 +158,50 @@ typedef struct AdamwKernel {
 } AdamwKernel;
 void kernel_adamw(cudaStream_t stream, const AdamwKernel *args);
 
-/* dst (bf16) = scale * src (f32); any width. */
-void kernel_round_scaled(cudaStream_t stream, const float *src, int64_t src_stride, void *dst,
-                         int64_t dst_stride, int64_t rows, int64_t cols, float scale);
+/* Thin products over a tall matrix x [rows, cols] (cuda_thin.cu). Parts are ranges of its columns,
+ * each with `rank` columns of h (and of b) from rank_at on; all multiples of 8. */
+enum { THIN_COLUMNS = 512, THIN_RANK_ROWS = 32, THIN_RANK_COLUMNS = 48 };
+typedef struct ThinPart {
+    int column, columns, rank_at, rank, first_chunk; /* chunks of THIN_COLUMNS, part by part */
+} ThinPart;
+/* to[column * column_stride + rank * rank_stride] += scale * (x^T h), both counted from the first
+ * of this output. rank_at: in the partials, where every part begins at 0. */
+typedef struct ThinOut {
+    float *to;
+    int64_t column_stride, rank_stride;
+    int column, columns, rank_at, rank;
+    float scale;
+} ThinOut;
+typedef struct ThinKernel {
+    const void *x, *h; /* [rows, cols], [rows, h_cols] */
+    const void *b;     /* [cols, h_cols]: also row_out = x b; NULL: column products alone */
+    void *row_out;     /* [rows, h_cols] bf16; columns of no part become 0 */
+    int64_t x_stride, h_stride, b_stride, row_out_stride, rows, cols;
+    float *row_partials;    /* [n_chunks, rows, rank_max in 16s] */
+    float *column_partials; /* [strips, rank_max in 16s, cols] */
+    int h_cols, rank_max, n_parts, n_chunks, strip_rows, n_outs;
+    ThinPart part[3];
+    ThinOut out[3];
+} ThinKernel;
+void kernel_thin(cudaStream_t stream, const ThinKernel *args);
+/* Shared memory that a block of it takes. */
+size_t kernel_thin_shared(int rank_max, int with_rows);
+
+/* dst (bf16) = scale * src (f32), several matrices in one launch; any width; src NULL: zeros. */
+enum { ROUND_MAX_PIECES = 6 };
+typedef struct RoundPiece {
+    const float *src;
+    void *dst;
+    int64_t src_stride, dst_stride, rows, cols;
+    float scale;
+} RoundPiece;
+typedef struct RoundPieces {
+    RoundPiece piece[ROUND_MAX_PIECES];
+    int n;
+} RoundPieces;
+void kernel_round_pieces(cudaStream_t stream, const RoundPieces *args);
+/* n values of bf16, uniform in +-1 (what products are timed on: zeros would flatter). */
+void kernel_random(cudaStream_t stream, void *to, int64_t n);
 /* dst += scale * src; any width. */
 void kernel_add_scaled(cudaStream_t stream, const float *src, int64_t src_stride, float *dst,
                        int64_t dst_stride, int64_t rows, int64_t cols, float scale);

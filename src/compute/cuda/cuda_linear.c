@@ -1,9 +1,10 @@
 /* cuda_linear.c — linear groups over the bordered layout of cuda_state.h: one big product forward,
  * one backward; the low-rank parts ride in the row tails of x and dy.
  *
- * Thin products: h = x (scale A)^T and dA for all parts at once, since they share x; dh = dy B for
- * all parts at once while the total rank is small (the zero blocks cost nothing next to reading
- * dy), by part when it is large; dB by part.
+ * Thin products: h = x (scale A)^T for all parts at once, since they share x. Backward, while ranks
+ * are small (cuda_traits.c), dh = dy B and dB are one pass over dy, dA is one over x
+ * (cuda_thin.cu). Else by cuBLAS: dA for all parts at once; dh for all at once while the total rank
+ * is small (the zero blocks cost nothing next to reading dy), else by part; dB by part.
  */
 #include "compute/cuda/cuda_kernels.h"
 #include "compute/cuda/cuda_state.h"
@@ -47,17 +48,16 @@ static const void *stacked_bias(CudaState *state, const OpCall *call)
         any = any || !tensor_is_empty(&args->part[i].bias);
     if (!any)
         return NULL;
+    RoundPieces pieces = {.n = args->n_parts};
     int64_t row = 0;
     for (int i = 0; i < args->n_parts; i++) {
         const LinearPart *part = &args->part[i];
-        uint8_t *to = bias + row * 2;
-        if (tensor_is_empty(&part->bias))
-            cuda_check(state, cudaMemsetAsync(to, 0, (size_t)part->w->rows * 2, state->stream));
-        else
-            kernel_round_scaled(state->stream, tensor_f32(&part->bias), part->w->rows, to,
-                                part->w->rows, 1, part->w->rows, 1.0f);
+        pieces.piece[i] = (RoundPiece){
+            .src = tensor_is_empty(&part->bias) ? NULL : tensor_f32(&part->bias),
+            .dst = bias + row * 2, .rows = 1, .cols = part->w->rows, .scale = 1.0f};
         row += part->w->rows;
     }
+    kernel_round_pieces(state->stream, &pieces);
     return bias;
 }
 
@@ -77,6 +77,8 @@ void cuda_linear_fwd(Backend *backend, const OpCall *call)
             .a = x->data, .lda = x->stride,
             .b = at_element(block->data, block->rows * block->ld, 2), .ldb = block->ld,
             .c = args->h.data, .ldc = x->stride});
+    if (tensor_is_empty(y))
+        return;
     cuda_gemm(state, &(GemmCall){
         .form = GEMM_NT, .out = f32 ? GEMM_STORE_F32 : GEMM_STORE_BF16, .m = x->rows,
         .n = block->rows, .k = block->cols + tail, .a = x->data, .lda = x->stride, .b = block->data,
@@ -149,6 +151,92 @@ static void lowrank_gradients(CudaState *state, const OpCall *call, const Weight
     }
 }
 
+static_assert((int)THIN_CHUNK == (int)THIN_COLUMNS && (int)THIN_MAX_RANK == (int)THIN_RANK_ROWS &&
+                  (int)THIN_MAX_TAIL == (int)THIN_RANK_COLUMNS,
+              "the plan and the kernels cut alike");
+
+/* dh and dB in one pass over dy. */
+static void thin_of_dy(CudaState *state, const OpCall *call, const WeightBlock *block)
+{
+    const LinearArgs *args = &call->linear;
+    const Tensor *dy = &args->part[0].dy;
+    const LinearScratch scratch = cuda_linear_scratch(args, PASS_BWD);
+    ThinKernel kernel = {
+        .x = dy->data, .x_stride = dy->stride, .rows = dy->rows, .cols = block->rows,
+        .h = args->h.data, .h_stride = args->x.stride, .h_cols = (int)block->tail,
+        .b = at_element(block->data, block->cols, 2), .b_stride = block->ld,
+        .row_out = at_element(dy->data, block->rows, 2), .row_out_stride = dy->stride,
+        .row_partials = (float *)at_element(call->scratch, (int64_t)scratch.row_partials, 1),
+        .column_partials = (float *)at_element(call->scratch, (int64_t)scratch.column_partials, 1)};
+    int column = 0, rank_at = 0;
+    for (int i = 0; i < args->n_parts; i++) {
+        const LinearPart *part = &args->part[i];
+        const int columns = (int)part->w->rows, rank = (int)part_rank(part);
+        if (rank > 0) {
+            kernel.part[kernel.n_parts++] = (ThinPart){column, columns, rank_at, rank,
+                                                       kernel.n_chunks};
+            kernel.n_chunks += (int)ceil_div(columns, THIN_COLUMNS);
+            kernel.rank_max = rank > kernel.rank_max ? rank : kernel.rank_max;
+        }
+        if (!tensor_is_empty(&part->db))
+            kernel.out[kernel.n_outs++] = (ThinOut){
+                .to = tensor_f32(&part->db), .column_stride = part->db.stride, .rank_stride = 1,
+                .column = column, .columns = columns, .rank = rank, .scale = 1.0f};
+        column += columns;
+        rank_at += rank;
+    }
+    must(kernel.n_chunks == cuda_thin_chunks(args));
+    assert(column == block->rows && rank_at <= block->tail);
+    kernel.strip_rows = (int)cuda_thin_strip_rows(dy->rows, kernel.n_chunks);
+    kernel_thin(state->stream, &kernel);
+}
+
+/* dA in one pass over x. */
+static void thin_of_x(CudaState *state, const OpCall *call, const WeightBlock *block)
+{
+    const LinearArgs *args = &call->linear;
+    const Tensor *dy = &args->part[0].dy, *x = &args->x;
+    const LinearScratch scratch = cuda_linear_scratch(args, PASS_BWD);
+    const int columns = (int)x->cols, tail = (int)block->tail;
+    ThinKernel kernel = {
+        .x = x->data, .x_stride = x->stride, .rows = x->rows, .cols = x->cols,
+        .h = at_element(dy->data, block->rows, 2), .h_stride = dy->stride, .h_cols = tail,
+        .column_partials = (float *)at_element(call->scratch, (int64_t)scratch.column_partials, 1),
+        .rank_max = tail, .n_parts = 1, .n_chunks = (int)ceil_div(columns, THIN_COLUMNS),
+        .part = {{0, columns, 0, tail, 0}}};
+    kernel.strip_rows = (int)cuda_thin_strip_rows(x->rows, kernel.n_chunks);
+    int rank_at = 0;
+    for (int i = 0; i < args->n_parts; i++) {
+        const LinearPart *part = &args->part[i];
+        const int rank = (int)part_rank(part);
+        if (!tensor_is_empty(&part->da))
+            kernel.out[kernel.n_outs++] = (ThinOut){
+                .to = tensor_f32(&part->da), .column_stride = 1, .rank_stride = part->da.stride,
+                .columns = columns, .rank_at = rank_at, .rank = rank, .scale = part->scale};
+        rank_at += rank;
+    }
+    assert(rank_at <= tail);
+    if (kernel.n_outs > 0)
+        kernel_thin(state->stream, &kernel);
+}
+
+/* Everything that backward makes of the low-rank parts but dx: dh, dB, dA. */
+static void lowrank_backward(CudaState *state, const OpCall *call, const WeightBlock *block)
+{
+    const LinearArgs *args = &call->linear;
+    int64_t rank = 0;
+    for (int i = 0; i < args->n_parts; i++)
+        rank = max_i64(rank, part_rank(&args->part[i]));
+    if (cuda_linear_scratch(args, PASS_BWD).thin &&
+        kernel_thin_shared((int)rank, 1) <= state->shared_bytes) {
+        thin_of_dy(state, call, block);
+        thin_of_x(state, call, block);
+        return;
+    }
+    hidden_gradient(state, args, block);
+    lowrank_gradients(state, call, block);
+}
+
 /* Trained weights and biases. */
 static void full_gradients(CudaState *state, const OpCall *call)
 {
@@ -177,10 +265,8 @@ void cuda_linear_bwd(Backend *backend, const OpCall *call)
     const WeightBlock *block = block_of(args, dy);
     const int64_t tail = cuda_linear_tail(args);
     must(dy->dtype == DTYPE_BF16 && (tail == 0 || dy->stride >= block->rows + tail));
-    if (tail > 0) {
-        hidden_gradient(state, args, block);
-        lowrank_gradients(state, call, block);
-    }
+    if (tail > 0)
+        lowrank_backward(state, call, block);
     full_gradients(state, call);
     if (!tensor_is_empty(&args->dx)) {
         must(args->dx.dtype == DTYPE_BF16);
@@ -198,21 +284,25 @@ void cuda_lowrank_refresh(Backend *backend, const OpCall *call)
     const LowrankRefreshArgs *args = &call->lowrank_refresh;
     const WeightBlock *block = args->part[0].w->packed;
     must(block != NULL && args->n_parts == block->n_parts);
+    RoundPieces pieces = {0};
     int64_t row = 0, column = 0;
     for (int i = 0; i < args->n_parts; i++) {
         const LinearPart *part = &args->part[i];
         const int64_t r = part_rank(part);
         must(column + r <= block->tail);
         if (r > 0) {
-            kernel_round_scaled(state->stream, tensor_f32(&part->a), part->a.stride,
-                                at_element(block->data, (block->rows + column) * block->ld, 2),
-                                block->ld, r, block->cols, part->scale);
-            kernel_round_scaled(state->stream, tensor_f32(&part->b), part->b.stride,
-                                at_element(block->data, row * block->ld + block->cols + column, 2),
-                                block->ld, part->w->rows, r, 1.0f);
+            pieces.piece[pieces.n++] = (RoundPiece){
+                .src = tensor_f32(&part->a), .src_stride = part->a.stride,
+                .dst = at_element(block->data, (block->rows + column) * block->ld, 2),
+                .dst_stride = block->ld, .rows = r, .cols = block->cols, .scale = part->scale};
+            pieces.piece[pieces.n++] = (RoundPiece){
+                .src = tensor_f32(&part->b), .src_stride = part->b.stride,
+                .dst = at_element(block->data, row * block->ld + block->cols + column, 2),
+                .dst_stride = block->ld, .rows = part->w->rows, .cols = r, .scale = 1.0f};
         }
         row += part->w->rows;
         column += r;
     }
+    kernel_round_pieces(state->stream, &pieces);
     cuda_check(state, cudaGetLastError());
 }

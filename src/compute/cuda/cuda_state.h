@@ -34,12 +34,19 @@ typedef struct UploadRing {
     cudaEvent_t done[UPLOAD_SLOTS];
 } UploadRing;
 
+enum { MAX_RECORDINGS = 16 };
+
 typedef struct CudaState {
     Arena host;
     cudaStream_t stream;
     Gemm *gemm;
     void *workspace;
+    int capability;      /* 90 for 9.0 */
+    size_t shared_bytes; /* most shared memory of a block */
     UploadRing ring;
+    cudaGraphExec_t recordings[MAX_RECORDINGS];
+    int n_recordings;
+    double peak_flops; /* 0 = not measured */
     const char *error; /* first one, sticks */
 } CudaState;
 
