@@ -43,6 +43,21 @@ static Json *example_json(const bp_trainer *t, const Dataset *dataset, const Exa
     return row;
 }
 
+/* The first rows that were dropped or cut. */
+static Json *notes_json(const Dataset *dataset)
+{
+    Json *list = json_new_array();
+    for (int64_t i = 0; i < dataset->n_notes; i++) {
+        const RowNote *note = &dataset->notes[i];
+        Json *item = json_new_object();
+        json_put(item, "line", json_new_int(note->line));
+        json_put(item, "kind", json_new_text(note->truncated ? "cut" : fault_name(note->kind)));
+        json_put(item, "message", json_new_text(note->text));
+        json_add(list, item);
+    }
+    return list;
+}
+
 const char *bp_data_preview_json(bp_trainer *t, const char *data)
 {
     if (!handle_ok(t))
@@ -65,6 +80,7 @@ const char *bp_data_preview_json(bp_trainer *t, const char *data)
     json_put(json, "schema_version", json_new_text("1"));
     json_put(json, "dataset", json_new_text(data));
     json_put(json, "rows", rows);
+    json_put(json, "notes", notes_json(&dataset));
     dataset_close(&dataset);
     return handle_json(t, json);
 }

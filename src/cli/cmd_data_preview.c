@@ -25,6 +25,16 @@ static void print_row(const Json *row)
     printf("\n");
 }
 
+static void print_notes(const Json *notes)
+{
+    for (size_t i = 0; i < json_len(notes); i++) {
+        const Json *note = json_at(notes, i);
+        fprintf(stderr, "line %lld %s: %s\n", (long long)json_int(json_get(note, "line"), 0),
+                strcmp(json_text(json_get(note, "kind")), "cut") == 0 ? "is cut" : "is dropped",
+                json_text(json_get(note, "message")));
+    }
+}
+
 int cmd_data_preview(bp_trainer *t, const char *const *positionals, int n)
 {
     must(n == 1);
@@ -39,6 +49,7 @@ int cmd_data_preview(bp_trainer *t, const char *const *positionals, int n)
     const Json *rows = json_get(json, "rows");
     for (size_t i = 0; i < json_len(rows); i++)
         print_row(json_at(rows, i));
+    print_notes(json_get(json, "notes"));
     json_free(json);
     return 0;
 }

@@ -6,6 +6,9 @@
  * it (ChatML's newline, a closing end of text) carries no loss: a model that has ended its turn
  * writes no more.
  *
+ * A turn that goes on in another way than the generation prompt does (a tool call where the prompt
+ * opens a thought) begins behind the header that both have.
+ *
  * Where a template rewrites earlier turns, or has no generation prompt, one of them is not. Then
  * the place of a message's content is proved, not guessed: the conversation is rendered once more
  * with a mark in its stead. The text before and behind the mark must be the beginning and the end
@@ -123,7 +126,8 @@ static size_t token_behind(const Renderer *r, size_t at)
     return low;
 }
 
-/* A span shortened to its turn: without what follows the end token that closes it. */
+/* A span that ends with its turn: without what follows the end token that closes it, and with that
+ * token when it comes right behind the span. */
 static Span to_end_token(const Renderer *r, Span span)
 {
     size_t first = token_behind(r, span.from), last = token_behind(r, span.to), end = SIZE_MAX;
@@ -133,8 +137,14 @@ static Span to_end_token(const Renderer *r, Span span)
         else if (!is_blank(r, i))
             break;
     }
-    if (end != SIZE_MAX)
-        span.to = (size_t)r->ends.ids[end];
+    if (end == SIZE_MAX) { /* some templates write it with the next turn's header */
+        end = last;
+        while (end < r->ids.len && is_blank(r, end))
+            end++;
+        if (end == r->ids.len || !tokenizer_is_end(r->tokenizer, r->ids.ids[end]))
+            return span;
+    }
+    span.to = (size_t)r->ends.ids[end];
     return span;
 }
 
@@ -215,11 +225,12 @@ static Closing find_closing(Renderer *r, const Json *messages, size_t i, size_t 
 
 /* The content and what closes it, up to the first end token (some templates close every turn but
  * the last: then only blanks may come before it). Without one, all of the closing; when even that
- * is rewritten, the content alone, unless a tool call would be torn. */
+ * is rewritten, the content alone. */
 static bool span_by_mark(Renderer *r, const Json *messages, size_t i, Span *span)
 {
-    if (!find_content(r, messages, i, span))
-        return false;
+    const bool calls = json_len(json_get(json_at(messages, i), "tool_calls")) > 0;
+    if (calls || !find_content(r, messages, i, span))
+        return false; /* calls stand beside the content: nothing says where they begin */
     Closing closing = find_closing(r, messages, i, span->to);
     size_t last = token_behind(r, closing.to);
     for (size_t t = token_behind(r, span->to); t < r->ids.len; t++) {
@@ -232,7 +243,7 @@ static bool span_by_mark(Renderer *r, const Json *messages, size_t i, Span *span
     }
     if (closing.whole)
         span->to = closing.to;
-    return closing.whole || json_len(json_get(json_at(messages, i), "tool_calls")) == 0;
+    return true;
 }
 
 /* End of the turn that begins at `from` where rewriting hides it: the last end token before the
@@ -251,10 +262,47 @@ static bool end_before_next(Renderer *r, const Json *messages, size_t i, size_t 
     return false;
 }
 
+/* The last end of a line or of a control token in (from, to], else `from`. */
+static size_t boundary_before(const Renderer *r, size_t from, size_t to)
+{
+    assert(from <= to && to <= r->text.len);
+    size_t best = from;
+    for (size_t at = from; at < to; at++) {
+        if (r->text.data[at] == '\n')
+            best = at + 1;
+    }
+    for (size_t t = token_behind(r, from); t < r->ids.len && (size_t)r->ends.ids[t] <= to; t++) {
+        if (tokenizer_kind(r->tokenizer, r->ids.ids[t]) == TOKEN_CONTROL)
+            best = (size_t)max_i64((int64_t)best, r->ends.ids[t]);
+    }
+    return best;
+}
+
+/* Where the turn begins when it goes on in another way than the generation prompt does (which may
+ * open a thought that the turn has not): behind the header that both have. -1: there is none. */
+static int64_t shared_header(Renderer *r, const Json *messages, size_t i)
+{
+    const int64_t history = prefix_length(r, messages, i, NO_PROMPT);
+    Str whole = whole_text(r);
+    if (history < 0 || prefix_length(r, messages, i, WITH_PROMPT) >= 0)
+        return -1;
+    size_t same = 0;
+    while (same < whole.len && same < r->prefix.len && whole.data[same] == r->prefix.data[same])
+        same++;
+    if (same <= (size_t)history)
+        return -1;
+    const size_t from = boundary_before(r, (size_t)history, same);
+    return from > (size_t)history ? (int64_t)from : -1;
+}
+
 /* The span between a generation prompt and the end of the turn. */
 static bool span_by_prompt(Renderer *r, const Json *messages, size_t i, Span *span)
 {
     int64_t from = prefix_length(r, messages, i, WITH_PROMPT);
+    if (from < 0) {
+        from = shared_header(r, messages, i);
+        r->has_prompt |= from >= 0;
+    }
     if (from < 0)
         return false;
     if (!r->has_prompt) { /* a template without one writes the turn's header itself */

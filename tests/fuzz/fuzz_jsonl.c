@@ -1,5 +1,6 @@
 // layer: data
-/* fuzz_jsonl.c — any bytes as a data file. The first byte chooses the extension and the template.
+/* fuzz_jsonl.c — any bytes as a data file (JSON lines, JSON, text, CSV, gzip of each). The first
+ * byte chooses the extension, the template and the options.
  *
  * Whatever comes in, the result is an error, or examples whose spans and counts are consistent.
  */
@@ -100,10 +101,19 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     Err err = {0};
     Dataset dataset = {0};
     DatasetOptions options = {.max_seq_length = 64, .max_samples = data[0] & 32 ? 2 : 0, .seed = 1};
+    if (data[0] & 64) {
+        options.truncation = TRUNCATE_SPLIT;
+        options.dedup = DEDUP_MINHASH;
+        options.dup_threshold = 0.5;
+        options.difficulty = true;
+        options.filter.min_turns = 1;
+        options.memory_bytes = 1;
+    }
+    const char *name = data[0] & 128 ? "a.csv" : names[data[0] % 3];
     Str bytes = {(const char *)data + 1, size - 1};
     size_t mark = arena_mark(&arena);
     const Template *template = templates[(data[0] >> 2) % COUNT_OF(templates)];
-    if (dataset_parse(&dataset, bytes, names[data[0] % 3], &(DataTexts){tokenizer, template},
+    if (dataset_parse(&dataset, bytes, name, &(DataTexts){tokenizer, template},
                       &options, &arena, &err))
         check(&dataset, options.max_seq_length);
     else
