@@ -1,8 +1,8 @@
 """What bench_data does, with datasets and tokenizers: JSON lines to packed tokens with loss marks.
 
-Usage: data_peer.py FILE MODEL_FOLDER [PROCESSES]. The usual way: load_dataset, map with a compiled
+Usage: data_peer.py FILE MODEL_FOLDER [PROCESSES [bare]]. The usual way: load_dataset, map with a compiled
 chat template and Tokenizer.encode_batch in batches, loss marks from the offsets of the assistant's
-words, then best-fit packing into 2,048 tokens. Prints one line of numbers.
+words, then best-fit packing into 2,048 tokens. `bare` leaves the loss marks out. Prints one line of numbers.
 """
 import json
 import os
@@ -16,6 +16,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 path, model = sys.argv[1], sys.argv[2]
 processes = int(sys.argv[3]) if len(sys.argv) > 3 else 2
+bare = sys.argv[4:] == ["bare"]
 os.environ["TOKENIZERS_PARALLELISM"] = "false" if processes > 1 else "true"
 datasets.disable_progress_bars()
 config = json.load(open(f"{model}/tokenizer_config.json"))
@@ -27,6 +28,8 @@ START = "<|im_start|>assistant\n"
 
 def prepare(batch):
     texts = [template.render(messages=m, add_generation_prompt=False) for m in batch["messages"]]
+    if bare:
+        return {"input_ids": [e.ids[:2048] for e in tokenizer.encode_batch(texts, add_special_tokens=False)]}
     ids, marks = [], []
     for text, encoded in zip(texts, tokenizer.encode_batch(texts, add_special_tokens=False)):
         loss, spans, at = [0] * len(encoded.ids), [], 0
