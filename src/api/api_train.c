@@ -11,6 +11,7 @@
 #include "core/file.h"
 #include "core/log.h"
 #include "core/os.h"
+#include "model/generate.h"
 #include "runs/history.h"
 #include "train/checkpoint.h"
 #include "train/train.h"
@@ -27,7 +28,8 @@ typedef struct TrainJob {
     Adapter *adapter;
     Backend backend;
     bool backend_open;
-    bool in_history;
+    bool in_history, has_eval;
+    double eval_loss; /* of the held-out rows */
     TrainOptions options;
     TrainResult result;
 } TrainJob;
@@ -337,6 +339,8 @@ static void publish_result(TrainJob *job)
                                                           : "failed"));
     json_put(json, "steps", json_new_int(r->steps));
     json_put(json, "final_loss", json_new_double(r->final_loss));
+    if (job->has_eval)
+        json_put(json, "eval_loss", json_new_double(job->eval_loss));
     json_put(json, "last_loss", json_new_double(r->last_loss));
     json_put(json, "seconds", json_new_double(r->seconds));
     json_put(json, "tokens", json_new_int(r->tokens));
@@ -404,6 +408,31 @@ static bool prepare(TrainJob *job)
     return load_dataset(job) && make_adapter(job);
 }
 
+/* The loss of the rows that were kept back, with the adapter that was just saved. */
+static bool score_held_out(TrainJob *job)
+{
+    bp_trainer *t = job->t;
+    const Dataset *d = &job->dataset;
+    Adapter *adapter = NULL;
+    float *values = NULL;
+    if (d->n_held_out == 0)
+        return true;
+    handle_phase(t, "Scoring held-out rows");
+    t->adapter_folder = job->result.adapter_path;
+    if (!handle_adapter(t, &job->arena, &adapter, &values))
+        return false;
+    MarkedSequence *sequences = arena_array(&job->arena, MarkedSequence, d->n_held_out);
+    for (int64_t i = 0; i < d->n_held_out; i++) {
+        const Example *e = &d->held_out[i];
+        sequences[i] = (MarkedSequence){d->tokens + e->start, d->loss + e->start, e->len};
+    }
+    t->model.adapter = adapter;
+    job->has_eval = evaluate_marked(&t->model, &job->backend, sequences, d->n_held_out, values,
+                                    &job->eval_loss, &t->err);
+    t->model.adapter = NULL;
+    return job->has_eval;
+}
+
 static bool run_job(TrainJob *job)
 {
     bp_trainer *t = job->t;
@@ -419,6 +448,8 @@ static bool run_job(TrainJob *job)
                         &job->arena, &job->result, &t->err);
     if (ok && job->result.adapter_path != NULL)
         ok = tokenizer_write_folder(t->tokenizer, job->result.adapter_path, &t->err);
+    if (ok && job->result.status == RUN_COMPLETED)
+        ok = score_held_out(job);
     end_history(job);
     publish_result(job);
     if (ok && job->result.status == RUN_INTERRUPTED) {

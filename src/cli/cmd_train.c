@@ -51,6 +51,9 @@ static void print_result(const Json *r)
     printf(" Training complete\n");
     printf("  Final loss:  %.4f (mean), %.4f (last step)\n",
            json_double(json_get(r, "final_loss"), 0), json_double(json_get(r, "last_loss"), 0));
+    if (json_get(r, "eval_loss") != NULL)
+        printf("  Held out:    %.4f over %lld rows\n", json_double(json_get(r, "eval_loss"), 0),
+               (long long)json_int(json_get(json_get(r, "dataset"), "held_out"), 0));
     printf("  Duration:    %s, %lld tokens\n",
            term_seconds(json_double(json_get(r, "seconds"), 0), seconds),
            (long long)json_int(json_get(r, "tokens"), 0));

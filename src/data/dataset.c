@@ -376,7 +376,7 @@ static bool open_builder(Builder *b, const DataTexts *texts, Arena *out, Err *er
         spool_open(&d->spools[i], o->memory_bytes > 0 ? o->memory_bytes : SPOOL_BYTES,
                    ERR_RUNTIME_IO_FAILED);
     if (o->dedup != DEDUP_NONE)
-        b->dedup = dedup_open(o->dedup, o->dup_threshold);
+        b->dedup = dedup_open(o->dedup, o->dedup == DEDUP_MINHASH ? o->dup_threshold : 1);
     return row_workers_open(&b->workers, texts, o, err);
 }
 

@@ -34,34 +34,6 @@ static const char *token_text(const Tokenizer *tokenizer, int32_t id, Arena *out
     return arena_strndup(out, text.data, text.len);
 }
 
-bool renderer_open(Renderer *renderer, const Tokenizer *tokenizer, const Template *chat_template,
-                   bool train_on_prompts, Err *err)
-{
-    *renderer = (Renderer){.tokenizer = tokenizer,
-                           .chat_template = chat_template,
-                           .train_on_prompts = train_on_prompts};
-    if (!arena_open(&renderer->scratch, 0, err))
-        return false;
-    renderer->bos = token_text(tokenizer, tokenizer_bos(tokenizer), &renderer->scratch);
-    renderer->eos = token_text(tokenizer, tokenizer_eos(tokenizer), &renderer->scratch);
-    const char *pad = token_text(tokenizer, tokenizer_pad(tokenizer), &renderer->scratch);
-    renderer->extra = json_new_object();
-    if (pad != NULL)
-        json_put(renderer->extra, "pad_token", json_new_text(pad));
-    return true;
-}
-
-void renderer_close(Renderer *renderer)
-{
-    json_free(renderer->extra);
-    buf_free(&renderer->text);
-    buf_free(&renderer->prefix);
-    buf_free(&renderer->loss);
-    token_list_free(&renderer->ids);
-    token_list_free(&renderer->ends);
-    arena_close(&renderer->scratch);
-}
-
 /* ---- renderings ---------------------------------------------------- */
 
 typedef enum Opening { NO_PROMPT, WITH_PROMPT } Opening;
@@ -77,6 +49,53 @@ static bool render(Renderer *r, const Json *messages, Opening opening, Buf *out,
     if (template_render(r->chat_template, messages, &options, &r->scratch, out, &err))
         return true;
     return row_fault(fault, FAULT_TEMPLATE, "%.150s", err.message);
+}
+
+/* Whether the template writes something for the assistant to go on from. Asked once, of the
+ * template alone, so that no row's marks depend on the rows before it. */
+static bool prompt_differs(Renderer *r)
+{
+    RowFault ignored;
+    Json *message = json_new_object(), *messages = json_new_array();
+    json_put(message, "role", json_new_text("user"));
+    json_put(message, "content", json_new_text("Hello"));
+    json_add(messages, message);
+    bool differs = render(r, messages, NO_PROMPT, &r->text, &ignored) &&
+                   render(r, messages, WITH_PROMPT, &r->prefix, &ignored) &&
+                   !str_eq(buf_view(&r->text), buf_view(&r->prefix));
+    json_free(messages);
+    return differs;
+}
+
+/* ---- opening ---------------------------------------------------- */
+
+bool renderer_open(Renderer *renderer, const Tokenizer *tokenizer, const Template *chat_template,
+                   bool train_on_prompts, Err *err)
+{
+    *renderer = (Renderer){.tokenizer = tokenizer,
+                           .chat_template = chat_template,
+                           .train_on_prompts = train_on_prompts};
+    if (!arena_open(&renderer->scratch, 0, err))
+        return false;
+    renderer->bos = token_text(tokenizer, tokenizer_bos(tokenizer), &renderer->scratch);
+    renderer->eos = token_text(tokenizer, tokenizer_eos(tokenizer), &renderer->scratch);
+    const char *pad = token_text(tokenizer, tokenizer_pad(tokenizer), &renderer->scratch);
+    renderer->extra = json_new_object();
+    if (pad != NULL)
+        json_put(renderer->extra, "pad_token", json_new_text(pad));
+    renderer->has_prompt = chat_template != NULL && prompt_differs(renderer);
+    return true;
+}
+
+void renderer_close(Renderer *renderer)
+{
+    json_free(renderer->extra);
+    buf_free(&renderer->text);
+    buf_free(&renderer->prefix);
+    buf_free(&renderer->loss);
+    token_list_free(&renderer->ids);
+    token_list_free(&renderer->ends);
+    arena_close(&renderer->scratch);
 }
 
 static Str whole_text(const Renderer *r)
@@ -295,21 +314,41 @@ static int64_t shared_header(Renderer *r, const Json *messages, size_t i)
     return from > (size_t)history ? (int64_t)from : -1;
 }
 
+/* Where a turn of tool calls begins under a template that has neither a generation prompt nor a
+ * header for the assistant: behind the history. -1: it writes a header. */
+static int64_t bare_start(Renderer *r, const Json *messages, size_t i)
+{
+    char mark[40];
+    RowFault ignored;
+    Str before = {0}, behind;
+    const int64_t history = prefix_length(r, messages, i, NO_PROMPT);
+    Json *head = json_new_array();
+    make_mark(r, mark);
+    for (size_t k = 0; k < i; k++)
+        json_add(head, json_clone(json_at(messages, k)));
+    Json *plain = json_new_object(); /* the turn as words alone */
+    json_put(plain, "role", json_new_text("assistant"));
+    json_put(plain, "content", json_new_text(mark));
+    json_add(head, plain);
+    bool bare = history >= 0 && render(r, head, NO_PROMPT, &r->prefix, &ignored) &&
+                cut_at_mark(buf_view(&r->prefix), mark, &before, &behind) &&
+                before.len >= (size_t)history;
+    bare = bare && str_trim(str_sub(before, (size_t)history, before.len)).len == 0;
+    json_free(head);
+    return bare ? history : -1;
+}
+
 /* The span between a generation prompt and the end of the turn. */
 static bool span_by_prompt(Renderer *r, const Json *messages, size_t i, Span *span)
 {
     int64_t from = prefix_length(r, messages, i, WITH_PROMPT);
-    if (from < 0) {
+    const bool calls = json_len(json_get(json_at(messages, i), "tool_calls")) > 0;
+    if (from < 0)
         from = shared_header(r, messages, i);
-        r->has_prompt |= from >= 0;
-    }
+    else if (!r->has_prompt && prefix_length(r, messages, i, NO_PROMPT) == from)
+        from = calls ? bare_start(r, messages, i) : -1; /* who knows where the header ends */
     if (from < 0)
         return false;
-    if (!r->has_prompt) { /* a template without one writes the turn's header itself */
-        r->has_prompt = prefix_length(r, messages, i, NO_PROMPT) != from;
-        if (!r->has_prompt)
-            return false;
-    }
     bool is_last = i + 1 == json_len(messages);
     int64_t to = is_last ? (int64_t)r->text.len : prefix_length(r, messages, i + 1, NO_PROMPT);
     *span = (Span){(size_t)from, to > 0 ? (size_t)to : 0};

@@ -15,7 +15,7 @@ typedef struct Renderer {
     const Template *chat_template; /* NULL: rows with messages are faults, but for text pairs */
     const char *bos, *eos;         /* texts for the template; NULL: it sees none */
     Json *extra;                   /* its other variables: pad_token, the row's tools */
-    bool has_prompt;               /* a generation prompt was seen to make a difference */
+    bool has_prompt;               /* the template has a generation prompt */
     bool train_on_prompts;
     int32_t max_tokens; /* marks behind so many tokens are not looked for; 0 = all are */
     /* Reused from row to row. */

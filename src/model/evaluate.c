@@ -6,6 +6,8 @@
  */
 #include "model/generate.h"
 
+#include <string.h>
+
 #include "model/decode_session.h"
 
 enum { EVALUATE_WINDOW = 8192 };
@@ -85,6 +87,59 @@ bool evaluate_nll(Model *model, Backend *backend, const int32_t *ids, int64_t n,
     decode_close(&session);
     model->adapter = adapter;
     assert(!ok || sum.count == n - 1);
+    if (ok)
+        *mean_nll = sum.nll / (double)sum.count;
+    return ok;
+}
+
+/* Reads one sequence in passes of `pass` tokens; the last is filled up with tokens that nothing
+ * sees. */
+static bool score_marked(DecodeSession *s, const MarkedSequence *sequence, int64_t pass, Sum *sum,
+                         Err *err)
+{
+    int32_t ids[DECODE_CHUNK], targets[DECODE_CHUNK];
+    assert(pass <= DECODE_CHUNK);
+    for (int64_t start = 0; start + 1 < sequence->len; start += pass) {
+        const int64_t count = min_i64(pass, sequence->len - 1 - start);
+        memset(ids, 0, sizeof ids);
+        memset(targets, 0, sizeof targets);
+        memcpy(ids, sequence->ids + start, (size_t)count * sizeof *ids);
+        memcpy(targets, sequence->ids + start + 1, (size_t)count * sizeof *ids);
+        if (!decode_run(s, (DecodePass){pass, DECODE_NLL}, ids, start, targets, err))
+            return false;
+        for (int64_t t = 0; t < count; t++) {
+            const bool scored = sequence->loss[start + t + 1] != 0;
+            sum->nll += scored ? (double)s->host_floats[t] : 0;
+            sum->count += scored;
+        }
+    }
+    return true;
+}
+
+bool evaluate_marked(Model *model, Backend *backend, const MarkedSequence *sequences, int64_t n,
+                     const float *adapter_values, double *mean_nll, Err *err)
+{
+    int64_t longest = 2;
+    for (int64_t i = 0; i < n; i++) {
+        longest = max_i64(longest, sequences[i].len);
+        for (int64_t t = 0; t < sequences[i].len; t++)
+            if (sequences[i].ids[t] < 0 || sequences[i].ids[t] >= model->config.vocab)
+                return err_set(err, ERR_INPUT_VALIDATION_FAILED,
+                               "token %d is not in the vocabulary", (int)sequences[i].ids[t]);
+    }
+    must(n > 0 && longest <= model->config.max_positions);
+    const int64_t pass = min_i64(DECODE_CHUNK, longest - 1);
+    const DecodePass passes[] = {{pass, DECODE_NLL}};
+    Adapter *adapter = model->adapter;
+    DecodeSession session;
+    Sum sum = {0};
+    bool ok = decode_open(&session, model, backend, round_up(longest - 1, pass), passes, 1,
+                          adapter_values, err);
+    for (int64_t i = 0; i < n && ok; i++)
+        ok = score_marked(&session, &sequences[i], pass, &sum, err);
+    decode_close(&session);
+    model->adapter = adapter;
+    must(!ok || sum.count > 0);
     if (ok)
         *mean_nll = sum.nll / (double)sum.count;
     return ok;

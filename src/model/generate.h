@@ -40,4 +40,15 @@ bool generate(Model *model, Backend *backend, const Tokenizer *tokenizer, const 
 bool evaluate_nll(Model *model, Backend *backend, const int32_t *ids, int64_t n,
                   const float *adapter_values, double *mean_nll, Err *err);
 
+/* A sequence of which the tokens t >= 1 with loss[t] are scored. */
+typedef struct MarkedSequence {
+    const int32_t *ids;
+    const uint8_t *loss;
+    int64_t len; /* at most the model's positions */
+} MarkedSequence;
+/* Mean negative log-likelihood (nats a token) of the marked tokens of n sequences, at least one
+ * token in all. Model and adapter as for evaluate_nll. */
+bool evaluate_marked(Model *model, Backend *backend, const MarkedSequence *sequences, int64_t n,
+                     const float *adapter_values, double *mean_nll, Err *err);
+
 #endif

@@ -31,6 +31,11 @@ run $T -d a.jsonl -d c.jsonl.gz --require-roles user,assistant -o roles; expect_
 run $T -d a.jsonl --require-roles wizard -o roles; expect_error CONFIG_INVALID_SETTING 1
 run $T -d a.jsonl --min-turns 3 -o turns; expect_error INPUT_DATASET_VALIDATION_FAILED 1; expect_err '2 turns, at least 3'
 run $T -d a.jsonl --max-tokens 5 -o tokens; expect_error INPUT_DATASET_VALIDATION_FAILED 1; expect_err 'at most 5'
+# held-out rows: their loss after the run is that of an untouched model when nothing was learnt
+chat_rows 40 >h.jsonl
+run $T -d h.jsonl --eval-split 0.25 -o held --json; expect_code 0; expect_out '"eval_loss": [0-9]'; expect_err 'held out'
+run $T -d h.jsonl --eval-split 0.25 -o held2; expect_code 0; expect_out '^  Held out: .* over [0-9]* rows'
+run $T -d one.csv --eval-split 0.5 -o held3; expect_code 1
 run $T -d a.jsonl:0 -o weight; expect_error INPUT_VALIDATION_FAILED 1
 run $T -d a.jsonl --curriculum -o curriculum; expect_code 0
 run $T -d a.jsonl --max-seq-length 30 --truncation drop -o drop; expect_code 1; expect_err 'the limit is 30'
