@@ -123,7 +123,7 @@ AttentionScratch cuda_attention_scratch(const AttentionArgs *args)
 {
     const int64_t wide = (int64_t)args->n_heads * args->head_dim;
     AttentionScratch s = {.splits = 1};
-    s.delta = take(&s.total, args->n_heads * args->q.rows, 4);
+    s.delta = take(&s.total, 2 * args->n_heads * round_up(args->q.rows, ATTENTION_KEYS), 4);
     if (args->n_kv_heads * ceil_div(args->k.rows, ATTENTION_KEYS) >= ATTENTION_BLOCKS_LEAST)
         return s;
     s.splits = args->n_heads / args->n_kv_heads;

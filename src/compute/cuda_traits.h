@@ -30,7 +30,7 @@ LinearScratch cuda_linear_scratch(const LinearArgs *args, Pass pass);
 
 typedef struct AttentionScratch { /* backward */
     int splits;              /* see cuda_attention_bwd.cu */
-    size_t delta;            /* [H, T] f32 */
+    size_t delta;            /* two of [H, T rounded up] f32 */
     size_t dk_parts, dv_parts;
     size_t total;
 } AttentionScratch;

@@ -4,6 +4,8 @@
  *
  * Device work is timed as many calls enqueued together over the time until the device is done; the
  * figure is the median of several such batches. Inputs are random.
+ *
+ * gpu_bench [shape|all [attention]]
  */
 #include "compute/cuda_loader.h"
 #include "core/os.h"
@@ -23,6 +25,7 @@ typedef struct Shape {
 static const Shape SHAPES[] = {
     {"8B", 2, 2048, 4096, 32, 8, 128, 14336, 128256, 16},
     {"0.5B", 8, 1024, 896, 14, 2, 64, 4864, 151936, 16},
+    {"3B", 4, 2048, 3072, 24, 8, 128, 8192, 128256, 16},
     {"1B", 4, 2048, 2048, 32, 8, 64, 8192, 128256, 16},
 };
 
@@ -355,13 +358,19 @@ int main(int argc, char **argv)
         fprintf(stderr, "%s\n", err.message);
         return 1;
     }
-    measure_ceilings(&b);
+    const bool only_attention = argc > 2 && strcmp(argv[2], "attention") == 0;
+    if (!only_attention)
+        measure_ceilings(&b);
     for (size_t i = 0; i < COUNT_OF(SHAPES); i++) {
-        if (argc > 1 && strcmp(argv[1], SHAPES[i].name) != 0)
+        if (argc > 1 && strcmp(argv[1], "all") != 0 && strcmp(argv[1], SHAPES[i].name) != 0)
             continue;
         b.s = &SHAPES[i];
         b.T = b.s->batch * b.s->seq;
         b.total = b.floor = 0;
+        if (only_attention) {
+            bench_attention(&b);
+            continue;
+        }
         bench_linears(&b, 0);
         b.total = b.floor = 0;
         bench_linears(&b, b.s->rank);
@@ -371,7 +380,8 @@ int main(int argc, char **argv)
                b.total * 1e6, b.floor * 1e6);
         bench_loss(&b);
     }
-    bench_update(&b, 42000000);
+    if (!only_attention)
+        bench_update(&b, 42000000);
     const char *trouble = b.backend.finish(&b.backend);
     if (trouble != NULL)
         fprintf(stderr, "device error: %s\n", trouble);

@@ -268,6 +268,19 @@ static __global__ void __launch_bounds__(WARPS * 32, 2) attention_bwd_queries(At
 
 /* ---- launchers ---- */
 
+extern "C" void kernel_attention_join(cudaStream_t stream, int head_dim,
+                                      const AttentionKernel *args)
+{
+    const int n = args->n_kv_heads * head_dim;
+    const dim3 grid(blocks_for(n, 64 * VEC), (unsigned)args->n_keys);
+    if (args->dk != NULL)
+        attention_join<<<grid, 64, 0, stream>>>((const bf16 *)args->dk_parts, (bf16 *)args->dk,
+                                                args->dk_stride, n, head_dim, args->splits);
+    if (args->dv != NULL)
+        attention_join<<<grid, 64, 0, stream>>>((const bf16 *)args->dv_parts, (bf16 *)args->dv,
+                                                args->dv_stride, n, head_dim, args->splits);
+}
+
 template <int D, int BQ, int WARPS, int BLOCKS>
 static void launch_keys(cudaStream_t stream, const AttentionKernel *args)
 {
@@ -284,14 +297,7 @@ static void launch_keys(cudaStream_t stream, const AttentionKernel *args)
     parts.dv = args->dv != NULL ? args->dv_parts : NULL;
     parts.dk_stride = parts.dv_stride = (int64_t)args->n_kv_heads * args->splits * D;
     attention_bwd_keys<D, BQ, WARPS, BLOCKS><<<grid, WARPS * 32, BYTES, stream>>>(parts);
-    const int n = args->n_kv_heads * D;
-    const dim3 join_grid(blocks_for(n, 64 * VEC), (unsigned)args->n_keys);
-    if (args->dk != NULL)
-        attention_join<<<join_grid, 64, 0, stream>>>((const bf16 *)parts.dk, (bf16 *)args->dk,
-                                                     args->dk_stride, n, D, args->splits);
-    if (args->dv != NULL)
-        attention_join<<<join_grid, 64, 0, stream>>>((const bf16 *)parts.dv, (bf16 *)args->dv,
-                                                     args->dv_stride, n, D, args->splits);
+    kernel_attention_join(stream, D, args);
 }
 
 template <int D, int MT, int BN, int WARPS>

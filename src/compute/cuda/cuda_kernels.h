@@ -109,7 +109,9 @@ typedef struct AttentionKernel {
     int64_t q_stride, k_stride, v_stride, y_stride, dy_stride, dq_stride, dk_stride, dv_stride;
     float *lse;   /* [heads, n_queries], rows lse_stride apart */
     int64_t lse_stride;
-    float *delta; /* [heads, n_queries]: sum over d of y * dy */
+    /* [heads, n_queries]: sum over d of y * dy. On sm_90 two arrays [heads, n_queries rounded up to
+     * ATTENTION_ROWS]: that sum, and lse in base 2. */
+    float *delta;
     /* Where splits > 1: dK and dV of each split, [n_keys, n_kv_heads * splits * head_dim] bf16. */
     void *dk_parts, *dv_parts;
     int splits; /* blocks that share the query heads of one key head; divides their number */
@@ -117,10 +119,20 @@ typedef struct AttentionKernel {
     int n_queries, n_keys, n_heads, n_kv_heads;
     float scale;
 } AttentionKernel;
+enum { ATTENTION_ROWS = 64 };
 int kernel_attention_supports(int head_dim);
 void kernel_attention_fwd(cudaStream_t stream, int head_dim, const AttentionKernel *args);
 /* Needs delta and the parts as memory; fills them. */
 void kernel_attention_bwd(cudaStream_t stream, int head_dim, const AttentionKernel *args);
+/* dk and dv from their parts; either may be NULL. */
+void kernel_attention_join(cudaStream_t stream, int head_dim, const AttentionKernel *args);
+/* The same on Hopper's own instructions (compute capability 9.x), for n_keys == n_queries. They
+ * return NULL or what went wrong. */
+int kernel_attention_sm90_supports(int head_dim);
+const char *kernel_attention_fwd_sm90(cudaStream_t stream, int head_dim,
+                                      const AttentionKernel *args);
+const char *kernel_attention_bwd_sm90(cudaStream_t stream, int head_dim,
+                                      const AttentionKernel *args);
 
 /* Loss over one chunk of logits. The step's count of loss rows is read on the device. */
 typedef struct LossKernel {

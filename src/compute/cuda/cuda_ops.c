@@ -169,11 +169,23 @@ static AttentionKernel attention_kernel(const AttentionArgs *args)
         .scale = args->scale};
 }
 
+/* The Hopper kernels read keys that nobody sees: a cache may hold anything there, but as many keys
+ * as queries were all written. */
+static bool wants_sm90(const CudaState *state, const AttentionArgs *args)
+{
+    return state->capability / 10 == 9 && kernel_attention_sm90_supports(args->head_dim) &&
+           args->k.rows == args->q.rows;
+}
+
 static void attention_fwd(Backend *backend, const OpCall *call)
 {
     CudaState *state = cuda_state(backend);
-    const AttentionKernel kernel = attention_kernel(&call->attention);
-    kernel_attention_fwd(state->stream, call->attention.head_dim, &kernel);
+    const AttentionArgs *args = &call->attention;
+    const AttentionKernel kernel = attention_kernel(args);
+    if (wants_sm90(state, args))
+        cuda_note(state, kernel_attention_fwd_sm90(state->stream, args->head_dim, &kernel));
+    else
+        kernel_attention_fwd(state->stream, args->head_dim, &kernel);
     launched(state);
 }
 
@@ -198,7 +210,10 @@ static void attention_bwd(Backend *backend, const OpCall *call)
     kernel.dq_stride = args->dq.stride;
     kernel.dk_stride = args->dk.stride;
     kernel.dv_stride = args->dv.stride;
-    kernel_attention_bwd(state->stream, args->head_dim, &kernel);
+    if (wants_sm90(state, args))
+        cuda_note(state, kernel_attention_bwd_sm90(state->stream, args->head_dim, &kernel));
+    else
+        kernel_attention_bwd(state->stream, args->head_dim, &kernel);
     launched(state);
 }
 
