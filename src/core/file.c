@@ -141,8 +141,8 @@ void file_writer_write(FileWriter *writer, const void *data, size_t bytes)
 {
     assert(writer != NULL && (data != NULL || bytes == 0));
     writer->offset += bytes;
-    if (bytes > WRITER_BUFFER - writer->fill)
-        flush(writer);
+    if (bytes > WRITER_BUFFER - writer->fill || bytes > WRITER_BUFFER / 2)
+        flush(writer); /* what is written past the buffer comes after what lies in it */
     if (bytes > WRITER_BUFFER / 2) {
         put(writer, data, bytes);
         return;

@@ -26,7 +26,8 @@ static void writes_appear_only_at_commit(void **state)
     FileWriter *w = file_writer_open(path, CODE, &err);
     assert_non_null(w);
     Buf expected = {0}, chunk = {0};
-    for (size_t n = 1; n < 3000000; n = n * 3 + 1) { /* crosses the buffer in every way */
+    /* crosses the buffer in every way; 600,000 fits in but is written past it */
+    for (size_t n = 1; n < 3000000; n = n == 4 ? 600000 : n == 600000 ? 13 : n * 3 + 1) {
         buf_clear(&chunk);
         for (size_t i = 0; i < n; i++)
             buf_char(&chunk, (char)('a' + (i + n) % 26));
