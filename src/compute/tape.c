@@ -49,6 +49,12 @@ void tape_profile(Tape *tape, bool on)
     tape->profile = on;
 }
 
+void tape_watch(Tape *tape, TapeWatch *watch, void *context)
+{
+    tape->watch = watch;
+    tape->watch_context = context;
+}
+
 const OpTime *tape_times(const Tape *tape, Pass pass)
 {
     must((unsigned)pass < PASS_COUNT);
@@ -74,6 +80,8 @@ void tape_run(Tape *tape, OpCall *call, Pass pass)
     } else {
         run(backend, call);
     }
+    if (tape->watch != NULL)
+        tape->watch(tape->watch_context, call, pass);
     arena_rewind(tape->step, mark);
 }
 

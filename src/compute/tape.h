@@ -121,6 +121,10 @@ void tape_run(Tape *tape, OpCall *call, Pass pass);
 /* Seconds and calls per op and pass since tape_make, when profiling was switched on. */
 typedef struct OpTime { double seconds; int64_t calls; } OpTime;
 void tape_profile(Tape *tape, bool on);
+/* Called after every op, before its scratch is given back; the tensors of the call are whole. For
+ * statistics on activations. NULL ends it. */
+typedef void TapeWatch(void *context, const OpCall *call, Pass pass);
+void tape_watch(Tape *tape, TapeWatch *watch, void *context);
 const OpTime *tape_times(const Tape *tape, Pass pass); /* [OP_COUNT] */
 
 #endif

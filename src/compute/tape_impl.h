@@ -65,6 +65,8 @@ struct Tape {
     TapeSegment *segment;     /* latest */
     Record *embed;
     bool loss_done;
+    TapeWatch *watch; /* NULL = nobody */
+    void *watch_context;
     bool profile;
     OpTime times[PASS_COUNT][OP_COUNT];
 };
