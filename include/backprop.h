@@ -68,7 +68,7 @@ typedef struct bp_train_options {
 BP_API bool bp_train(bp_trainer *t, const char *data, const bp_train_options *options);
 
 typedef struct bp_export_options {
-    const char *quant;  /* gguf: "f16" (default), "bf16", "q8_0", "f32" */
+    const char *quant;  /* gguf: "q4_k_m" (default), "f16", "q8_0", … as --quantization lists */
     const char *output; /* folder; default: beside the adapter, named after the format */
     const char *name;   /* name of the model in the file */
 } bp_export_options;

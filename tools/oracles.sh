@@ -29,8 +29,10 @@ if [ ! -f "$source/CMakeLists.txt" ]; then
 fi
 if [ ! -x "$oracles/llama.cpp/bin/llama-export-lora" ]; then
   say "building llama.cpp, log in .cache/oracles/llama.cpp.log"
+  # Without fused multiply-adds, so that its quantisers are what their source says.
   # shellcheck disable=SC2086 # a list
   { cmake -S "$source" -B "$oracles/llama.cpp" -G Ninja -DCMAKE_BUILD_TYPE=Release \
+      -DCMAKE_C_FLAGS=-ffp-contract=off -DCMAKE_CXX_FLAGS=-ffp-contract=off \
       -DLLAMA_CURL=OFF -DLLAMA_OPENSSL=OFF -DLLAMA_BUILD_SERVER=OFF -DLLAMA_BUILD_TESTS=OFF &&
     ninja -C "$oracles/llama.cpp" -j "$(jobs)" $tools; } >"$oracles/llama.cpp.log" 2>&1 || {
     tail -20 "$oracles/llama.cpp.log" >&2

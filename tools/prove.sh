@@ -24,6 +24,8 @@ for recipe in "$fresh"/*/make.py; do
   case $name in
     gguf) "$python" "$recipe" && "$python" "$recipe" --sums "$model" ;;
     tokenizer) "$python" "$recipe" "$model" ;;
+    encode) "$python" "$recipe" "$cache/oracles/llama.cpp/bin/libggml-base.so" ;;
+    mix) "$python" "$recipe" "$(ls -d "$cache"/oracles/llama_cpp_python-*/vendor/llama.cpp/tests/snapshots)" ;;
     *) "$python" "$recipe" ;;
   esac >"$cache/prove/$name.log" 2>&1 || { tail "$cache/prove/$name.log" >&2; die "golden/$name"; }
 done

@@ -9,6 +9,9 @@
 #include "core/log.h"
 #include "core/thread.h"
 #include "export/export.h"
+#include "model/importance.h"
+
+enum { IMPORTANCE_MAX_BYTES = 64 << 20 };
 
 static bool take_struct(bp_trainer *t, const char *format, const bp_export_options *given)
 {
@@ -22,25 +25,6 @@ static bool take_struct(bp_trainer *t, const char *format, const bp_export_optio
            (given->output == NULL ||
             settings_set(s, OPTION_EXPORT_OUTPUT, given->output, FROM_CALLER, &t->err)) &&
            (given->name == NULL || settings_set(s, OPTION_NAME, given->name, FROM_CALLER, &t->err));
-}
-
-static Dtype quant_dtype(const char *name)
-{
-    static const struct {
-        const char *name;
-        Dtype dtype;
-    } rows[] = {
-        {"f16", DTYPE_F16},
-        {"bf16", DTYPE_BF16},
-        {"q8_0", DTYPE_Q8_0},
-        {"f32", DTYPE_F32},
-    };
-    for (size_t i = 0; i < COUNT_OF(rows); i++) {
-        if (strcmp(rows[i].name, name) == 0)
-            return rows[i].dtype;
-    }
-    must(!"options.def and quant_dtype disagree");
-    return DTYPE_F16;
 }
 
 static void on_progress(void *context, int64_t done, int64_t all)
@@ -60,19 +44,20 @@ static bool fill_options(bp_trainer *t, ExportOptions *options)
                       : strcmp(format, "gguf-adapter") == 0 ? EXPORT_GGUF_ADAPTER
                       : strcmp(format, "merged") == 0       ? EXPORT_MERGED
                                                             : EXPORT_LORA;
-    options->dtype = quant_dtype(settings_text(s, OPTION_QUANTIZATION));
-    if (options->format == EXPORT_GGUF_ADAPTER && options->dtype != DTYPE_F32) {
-        if (settings_given(s, OPTION_QUANTIZATION) && options->dtype != DTYPE_F16)
-            return err_set(&t->err, ERR_INPUT_VALIDATION_FAILED,
-                           "an adapter is written as f32 or f16, not '%s'",
-                           settings_text(s, OPTION_QUANTIZATION));
-        options->dtype = settings_given(s, OPTION_QUANTIZATION) ? DTYPE_F16 : DTYPE_F32;
-    }
-    if (options->format == EXPORT_MERGED && !settings_given(s, OPTION_QUANTIZATION))
-        options->dtype = DTYPE_COUNT;
-    if (options->format == EXPORT_MERGED && options->dtype == DTYPE_Q8_0)
+    must(mix_find(settings_text(s, OPTION_QUANTIZATION), &options->mix));
+    if (options->format == EXPORT_GGUF_ADAPTER && !settings_given(s, OPTION_QUANTIZATION))
+        options->mix = MIX_F32;
+    if (options->format == EXPORT_GGUF_ADAPTER && options->mix != MIX_F32 &&
+        options->mix != MIX_F16)
         return err_set(&t->err, ERR_INPUT_VALIDATION_FAILED,
-                       "a merged folder is written as f32, f16 or bf16, not 'q8_0'");
+                       "an adapter is written as f32 or f16, not '%s'", mix_name(options->mix));
+    options->dtype = settings_given(s, OPTION_QUANTIZATION) ? mix_default(options->mix)
+                                                            : DTYPE_COUNT;
+    if (options->format == EXPORT_MERGED && options->dtype != DTYPE_COUNT &&
+        !dtype_is_plain(options->dtype))
+        return err_set(&t->err, ERR_INPUT_VALIDATION_FAILED,
+                       "a merged folder is written as f32, f16 or bf16, not '%s'",
+                       mix_name(options->mix));
     if ((options->format == EXPORT_LORA || options->format == EXPORT_GGUF_ADAPTER) &&
         t->adapter_folder == NULL) {
         err_set(&t->err, ERR_INPUT_VALIDATION_FAILED, "'%s' has no adapter to export as '%s'",
@@ -90,6 +75,89 @@ static bool fill_options(bp_trainer *t, ExportOptions *options)
     return true;
 }
 
+/* ---- importance -------------------------------------------------------------------------- */
+
+static bool read_importance(bp_trainer *t, const char *path, Arena *arena, Adapter *adapter,
+                            const float *values, TokenList *ids, Importance *importance)
+{
+    Str text;
+    Backend backend = {0};
+    const int32_t bos =
+        tokenizer_adds_bos(t->tokenizer) ? tokenizer_bos(t->tokenizer) : TOKEN_NONE;
+    if (!file_read(path, IMPORTANCE_MAX_BYTES, arena, &text, ERR_INPUT_DATASET_NOT_FOUND, &t->err))
+        return false;
+    if (bos != TOKEN_NONE)
+        token_list_push(ids, bos);
+    tokenizer_encode(t->tokenizer, text, SPECIAL_AS_TEXT, ids, NULL);
+    if (!backend_open_cpu(&backend, &t->err))
+        return false;
+    t->model.adapter = adapter;
+    const bool ok = importance_collect(&t->model, &backend, ids->ids, (int64_t)ids->len, bos,
+                                       values, arena, importance, &t->err);
+    t->model.adapter = NULL;
+    backend.close(&backend);
+    return ok;
+}
+
+static bool write_importance(bp_trainer *t, const Importance *importance, const char *dataset,
+                             const char *path, Arena *arena)
+{
+    const Model *model = &t->model;
+    const int64_t all = model->config.n_layers * ROLE_LINEAR_COUNT;
+    ImatrixSums *sums = arena_array(arena, ImatrixSums, all);
+    size_t n = 0;
+    for (int64_t i = 0; i < all; i++) {
+        const Role role = (Role)(i % ROLE_LINEAR_COUNT);
+        const Weight *w = &model->layers[i / ROLE_LINEAR_COUNT].linear[role];
+        char name[WEIGHT_NAME_MAX];
+        if (w->source == NULL)
+            continue;
+        weight_name(family_weight(model->family, role)->gguf, i / ROLE_LINEAR_COUNT, name);
+        sums[n++] = (ImatrixSums){arena_strdup(arena, name), importance->sums[i], w->cols};
+    }
+    const ImatrixOrigin origin = {.dataset = dataset, .chunks = (uint32_t)importance->chunks,
+                                  .chunk_tokens = (uint32_t)importance->chunk_tokens,
+                                  .tokens = (uint64_t)importance->tokens};
+    return imatrix_write(path, sums, n, &origin, &t->err);
+}
+
+/* Makes the matrix from the text that --imatrix-data names, beside the result; returns its path. */
+static const char *make_imatrix(bp_trainer *t, const char *data, const char *folder, Arena *arena,
+                                Adapter *adapter, const float *values)
+{
+    TokenList ids = {0};
+    Importance importance;
+    const char *path = path_join(arena, folder, "imatrix.gguf");
+    handle_phase(t, "Measuring importance");
+    const bool ok = read_importance(t, data, arena, adapter, values, &ids, &importance) &&
+                    folder_make(folder, ERR_RUNTIME_EXPORT_FAILED, &t->err) &&
+                    write_importance(t, &importance, data, path, arena);
+    token_list_free(&ids);
+    return ok ? path : NULL;
+}
+
+static bool take_imatrix(bp_trainer *t, Arena *arena, Adapter *adapter, const float *values,
+                         ExportOptions *options)
+{
+    const char *path = settings_text(&t->settings, OPTION_IMATRIX);
+    const char *data = settings_text(&t->settings, OPTION_IMATRIX_DATA);
+    if ((*path == '\0' && *data == '\0') || options->format != EXPORT_GGUF)
+        return true;
+    if (*path != '\0' && *data != '\0')
+        return err_set(&t->err, ERR_INPUT_VALIDATION_FAILED,
+                       "--imatrix and --imatrix-data exclude each other");
+    if (*data != '\0')
+        path = make_imatrix(t, data, options->output, arena, adapter, values);
+    Imatrix *imatrix = arena_new(arena, Imatrix);
+    if (path == NULL || !imatrix_open(imatrix, path, arena, &t->err))
+        return false;
+    options->imatrix = imatrix;
+    options->imatrix_file = path;
+    return true;
+}
+
+/* ---- the verb ---------------------------------------------------------------------------- */
+
 static bool export_all(bp_trainer *t, Arena *arena)
 {
     ExportOptions options = {0};
@@ -98,7 +166,8 @@ static bool export_all(bp_trainer *t, Arena *arena)
     ExportResult done = {0};
     threads_set((int)settings_int(&t->settings, OPTION_THREADS, 0));
     if (!handle_load(t) || !fill_options(t, &options) ||
-        !handle_adapter(t, arena, &adapter, &values))
+        !handle_adapter(t, arena, &adapter, &values) ||
+        !take_imatrix(t, arena, adapter, values, &options))
         return false;
     bool merges = options.format == EXPORT_GGUF || options.format == EXPORT_MERGED;
     handle_phase(t, adapter != NULL && merges ? "Merging and writing" : "Writing");

@@ -58,7 +58,7 @@ static const char *result_path(const Model *model, const ExportOptions *options,
 {
     const char *kind = options->format == EXPORT_GGUF_ADAPTER ? "lora-" : "";
     const char *file = arena_printf(out, "%s-%s%s.gguf", model_stem(model, options, out), kind,
-                                    dtype_info(options->dtype)->name);
+                                    mix_name(options->mix));
     return path_join(out, options->output, file);
 }
 

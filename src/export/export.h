@@ -5,6 +5,8 @@
 #ifndef EXPORT_EXPORT_H
 #define EXPORT_EXPORT_H
 
+#include "export/mix.h"
+#include "format/imatrix.h"
 #include "model/adapter.h"
 #include "text/tokenizer.h"
 
@@ -17,9 +19,11 @@ typedef enum ExportFormat {
 
 typedef struct ExportOptions {
     ExportFormat format;
-    /* EXPORT_GGUF: F16, BF16, Q8_0, F32; EXPORT_GGUF_ADAPTER: F32 or F16; EXPORT_MERGED: F16, BF16,
-     * F32, or DTYPE_COUNT for that of the base (F16 where it is packed). */
-    Dtype dtype;
+    Mix mix;     /* EXPORT_GGUF: any; EXPORT_GGUF_ADAPTER: F32 or F16 */
+    Dtype dtype; /* EXPORT_MERGED: F16, BF16, F32, or DTYPE_COUNT for that of the base (F16 where it
+                  * is packed) */
+    const Imatrix *imatrix;   /* of EXPORT_GGUF; NULL = every column counts the same */
+    const char *imatrix_file; /* where it came from, for the file's keys */
     const char *output; /* folder */
     uint64_t shard_bytes; /* EXPORT_MERGED: most bytes of a weight file; 0 = 5 GB */
     const char *name;   /* general.name and file stem; NULL = from the model */

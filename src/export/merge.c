@@ -1,15 +1,23 @@
 /* merge.c — W + s·B·A in f32 from the base as it lies on disk, streamed in panels of rows.
  *
- * A matrix never exists whole: memory is a few panels whatever the model's size. The sum over the
- * rank runs in order for every element, so the result does not depend on threads.
+ * A matrix never exists whole: memory is one panel of encoded rows and two slices of f32 rows a
+ * thread, whatever the model's size. The sum over the rank runs in order for every element, so the
+ * result does not depend on threads.
  */
 #include "export/merge.h"
 
+#include <omp.h>
 #include <string.h>
 
+#include "core/quant_block.h"
+#include "core/thread.h"
 #include "format/quant.h"
 
-enum { PANEL_ROWS = 256 };
+enum {
+    PANEL_ROWS = 256,
+    SLICE_ELEMENTS = 1 << 15, /* what a thread decodes and encodes at once: stays in its cache */
+    PANEL_BYTES = 1 << 22
+};
 
 MergeSource merge_plain(const Weight *weight)
 {
@@ -40,11 +48,6 @@ MergeSource merge_source(const Model *model, const Adapter *adapter, const float
     return source;
 }
 
-int64_t merge_panel_rows(const MergeSource *source)
-{
-    return round_up(PANEL_ROWS, source->head_dim);
-}
-
 static void merge_row(const MergeSource *source, int64_t row, float *out)
 {
     const Weight *w = source->weight;
@@ -60,14 +63,19 @@ static void merge_row(const MergeSource *source, int64_t row, float *out)
     }
 }
 
+int64_t merge_panel_rows(const MergeSource *source)
+{
+    return round_up(PANEL_ROWS, source->head_dim);
+}
+
 void merge_rows(const MergeSource *source, int64_t from, int64_t n, float *scratch, float *out)
 {
     const int64_t cols = source->weight->cols;
     assert(out != NULL && scratch != out);
-    bool moved = source->from != source->to;
+    const bool moved = source->from != source->to;
     float *target = moved ? scratch : out;
     must(from >= 0 && from + n <= source->weight->rows);
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (!omp_in_parallel())
     for (int64_t i = 0; i < n; i++)
         merge_row(source, from + i, target + i * cols);
     if (!moved)
@@ -77,22 +85,70 @@ void merge_rows(const MergeSource *source, int64_t from, int64_t n, float *scrat
                       (size_t)cols * sizeof(float), source->from, source->to);
 }
 
-void merge_write(const MergeSource *source, Dtype dtype, GgufWriter *writer, Arena *scratch)
+static bool all_finite(const float *values, int64_t n)
 {
-    const int64_t rows = source->weight->rows, cols = source->weight->cols;
-    const size_t row_bytes = dtype_row_bytes(dtype, cols);
-    size_t mark = arena_mark(scratch);
-    int64_t panel = min_i64(merge_panel_rows(source), rows);
-    float *work = arena_push(scratch, (size_t)(panel * cols) * sizeof(float));
-    float *values = arena_push(scratch, (size_t)(panel * cols) * sizeof(float));
-    uint8_t *bytes = arena_push(scratch, (size_t)panel * row_bytes);
-    for (int64_t from = 0; from < rows; from += panel) {
-        int64_t n = min_i64(panel, rows - from);
-        merge_rows(source, from, n, work, values);
-#pragma omp parallel for schedule(static)
-        for (int64_t i = 0; i < n; i++)
-            quant_encode_row(dtype, values + i * cols, bytes + (size_t)i * row_bytes, cols);
-        gguf_write_data(writer, bytes, (size_t)n * row_bytes);
+    uint32_t largest = 0;
+    assert(n > 0);
+    for (int64_t i = 0; i < n; i++) {
+        const uint32_t magnitude = qb_bits(values[i]) & 0x7fffffffu;
+        largest = magnitude > largest ? magnitude : largest;
+    }
+    return largest < 0x7f800000u;
+}
+
+/* One matrix on its way: what all panels share. */
+typedef struct Merge {
+    const MergeSource *source;
+    Dtype dtype;
+    const float *importance;
+    int64_t slice_rows;
+    float *values, *scratch; /* a slice a thread, each */
+    uint8_t *bytes;          /* a panel */
+} Merge;
+
+static bool encode_panel(const Merge *m, int64_t from, int64_t n)
+{
+    const int64_t cols = m->source->weight->cols, slice = m->slice_rows * cols;
+    const size_t row_bytes = dtype_row_bytes(m->dtype, cols);
+    int broken = 0;
+    assert(n > 0 && m->slice_rows > 0 && omp_get_max_threads() <= threads_count());
+#pragma omp parallel for schedule(dynamic) reduction(| : broken)
+    for (int64_t at = 0; at < n; at += m->slice_rows) {
+        const int64_t rows = min_i64(m->slice_rows, n - at);
+        float *values = m->values + omp_get_thread_num() * slice;
+        merge_rows(m->source, from + at, rows, m->scratch + omp_get_thread_num() * slice, values);
+        broken |= !all_finite(values, rows * cols);
+        quant_encode_rows(m->dtype, values, m->bytes + (size_t)at * row_bytes, rows, cols,
+                          m->importance);
+    }
+    return broken == 0;
+}
+
+bool merge_write(const MergeSource *source, Dtype dtype, const float *importance,
+                 GgufWriter *writer, Arena *scratch)
+{
+    const Weight *w = source->weight;
+    const size_t row_bytes = dtype_row_bytes(dtype, w->cols);
+    if (w->dtype == dtype && source->b == NULL && source->from == source->to) {
+        gguf_write_data(writer, w->source, (size_t)w->rows * row_bytes);
+        return true;
+    }
+    const size_t mark = arena_mark(scratch);
+    Merge m = {.source = source, .dtype = dtype, .importance = importance};
+    m.slice_rows = round_up(max_i64(SLICE_ELEMENTS / w->cols, 1), source->head_dim);
+    const int64_t panel_rows =
+        round_up(max_i64((int64_t)(PANEL_BYTES / row_bytes), 1), m.slice_rows);
+    const size_t slice_bytes = (size_t)(m.slice_rows * w->cols) * sizeof(float);
+    m.values = arena_push(scratch, slice_bytes * (size_t)threads_count());
+    m.scratch = arena_push(scratch, slice_bytes * (size_t)threads_count());
+    m.bytes = arena_push(scratch, (size_t)min_i64(panel_rows, w->rows) * row_bytes);
+    assert(m.slice_rows % source->head_dim == 0 && panel_rows % m.slice_rows == 0);
+    bool ok = true;
+    for (int64_t from = 0; ok && from < w->rows; from += panel_rows) {
+        const int64_t n = min_i64(panel_rows, w->rows - from);
+        ok = encode_panel(&m, from, n);
+        gguf_write_data(writer, m.bytes, (size_t)n * row_bytes);
     }
     arena_rewind(scratch, mark);
+    return ok;
 }

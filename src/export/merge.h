@@ -1,5 +1,5 @@
-/* merge.h — rows of the merged matrix W + s·B·A in f32, a panel at a time. Private to export/.
- * Every element is computed in f32 before it is encoded once.
+/* merge.h — the merged matrix W + s·B·A, computed in f32 and encoded once, a panel of rows at a
+ * time. Private to export/.
  */
 #ifndef EXPORT_MERGE_H
 #define EXPORT_MERGE_H
@@ -24,11 +24,14 @@ MergeSource merge_plain(const Weight *weight);
 
 /* Rows to take at a time: whole heads where rows are permuted. */
 int64_t merge_panel_rows(const MergeSource *source);
-/* f32 rows [from, from + n) of the result, n a multiple of merge_panel_rows or the rest. `scratch`
- * holds as many floats as `out`. */
+/* f32 rows [from, from + n) of the result, n a multiple of the head or the rest. `scratch` holds as
+ * many floats as `out`. */
 void merge_rows(const MergeSource *source, int64_t from, int64_t n, float *scratch, float *out);
 
-/* Writes the whole matrix as `dtype`, padded rows none, through the writer. */
-void merge_write(const MergeSource *source, Dtype dtype, GgufWriter *writer, Arena *scratch);
+/* Writes the whole matrix as `dtype` through the writer. importance: a weight for every column, or
+ * NULL. A base that already has that type and gains nothing is copied as it is. False when a value
+ * is not finite (such a model is broken, and blocks would hide it). */
+bool merge_write(const MergeSource *source, Dtype dtype, const float *importance,
+                 GgufWriter *writer, Arena *scratch);
 
 #endif

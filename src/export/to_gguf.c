@@ -1,40 +1,18 @@
 /* to_gguf.c — writing GGUF: the merged model and the adapter alone.
  *
- * Keys and tensor types are those of llama.cpp's converter: one-dimensional tensors stay f32, every
- * matrix takes the requested type, and a row that its block does not divide falls back to f16. A
- * model that came as GGUF keeps its own keys in their order; only name and file type change.
+ * Keys, tensor types and the order of tensors are those of llama.cpp's converter and of
+ * llama-quantize: one-dimensional tensors stay f32, every matrix takes the type that the mix gives
+ * it. A model that came as GGUF keeps its own keys in their order; only name and file type change.
  * Adapter layout: "<base tensor>.lora_a" with ne {in, r}, "<base tensor>.lora_b" with ne {r, out},
  * keys adapter.type and adapter.lora.alpha (llama.cpp, convert_lora_to_gguf.py).
  */
 #include "export/to_gguf.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "export/merge.h"
 #include "format/quant.h"
-
-/* LLAMA_FTYPE of a file whose matrices have this type. */
-static uint32_t file_type(Dtype dtype)
-{
-    switch (dtype) {
-    case DTYPE_F32:
-        return 0;
-    case DTYPE_F16:
-        return 1;
-    case DTYPE_Q8_0:
-        return 7;
-    case DTYPE_BF16:
-        return 32;
-    default:
-        must(!"not an export type");
-        return 0;
-    }
-}
-
-static Dtype matrix_dtype(Dtype wanted, int64_t cols)
-{
-    return cols % dtype_info(wanted)->block == 0 ? wanted : DTYPE_F16;
-}
 
 /* ---- keys -------------------------------------------------------------------------------- */
 
@@ -46,6 +24,8 @@ static void copy_keys(const Model *model, const ExportOptions *options, GgufWrit
         bool replaced = str_eq_text(value->key, "general.file_type") ||
                         str_eq_text(value->key, "general.quantization_version") ||
                         str_eq_text(value->key, "general.alignment") ||
+                        (options->imatrix != NULL &&
+                         str_starts(value->key, "quantize.imatrix.")) ||
                         (options->name != NULL && str_eq_text(value->key, "general.name"));
         if (!replaced)
             gguf_put_copy(writer, value);
@@ -73,6 +53,7 @@ typedef struct OutTensor {
     MergeSource source;  /* matrices */
     const float *vector; /* one-dimensional, f32 */
     int64_t n;           /* of the vector */
+    Dtype dtype;         /* in the file */
 } OutTensor;
 
 typedef struct OutList {
@@ -109,7 +90,6 @@ static void add_base_vector(OutList *list, const Model *model, Role role, int64_
     add_vector(list, model, role, layer, values, vector->cols);
 }
 
-/* All tensors in the converter's order: the globals, then layer by layer. */
 static OutList list_tensors(const Model *model, const Adapter *adapter, const float *values,
                             Arena *scratch)
 {
@@ -148,18 +128,98 @@ static OutList list_tensors(const Model *model, const Adapter *adapter, const fl
     return list;
 }
 
-static void declare_tensors(const OutList *list, Dtype dtype, GgufWriter *writer)
+static int by_place(const void *a, const void *b)
+{
+    const OutTensor *x = a, *y = b;
+    assert(x->name[0] != '\0' && y->name[0] != '\0');
+    return mix_before(x->name, y->name) ? -1 : mix_before(y->name, x->name);
+}
+
+static void choose_types(const Model *model, const ExportOptions *options, OutList *list)
+{
+    const ModelConfig *c = &model->config;
+    MixState state = {.mix = options->mix,
+                      .model = {.n_layers = c->n_layers, .n_heads = c->n_heads,
+                                .n_kv_heads = c->n_kv_heads, .tied = true,
+                                .importance = options->imatrix != NULL}};
+    for (int64_t i = 0; i < list->count; i++) {
+        state.model.n_values += mix_is_value(list->items[i].name);
+        if (strcmp(list->items[i].name, "output.weight") == 0)
+            state.model.tied = false;
+    }
+    for (int64_t i = 0; i < list->count; i++) {
+        OutTensor *t = &list->items[i];
+        t->dtype = t->vector != NULL ? DTYPE_F32
+                                     : mix_choose(&state, t->name, t->source.weight->cols);
+    }
+}
+
+static void declare_tensors(const OutList *list, GgufWriter *writer)
 {
     for (int64_t i = 0; i < list->count; i++) {
         const OutTensor *t = &list->items[i];
-        if (t->vector != NULL) {
-            gguf_add_tensor(writer, t->name, DTYPE_F32, 1, (int64_t[]){t->n});
-            continue;
-        }
         const Weight *w = t->source.weight;
-        gguf_add_tensor(writer, t->name, matrix_dtype(dtype, w->cols), 2,
-                        (int64_t[]){w->cols, w->rows});
+        if (t->vector != NULL)
+            gguf_add_tensor(writer, t->name, DTYPE_F32, 1, (int64_t[]){t->n});
+        else
+            gguf_add_tensor(writer, t->name, t->dtype, 2, (int64_t[]){w->cols, w->rows});
     }
+}
+
+/* The importance of a matrix's columns. A tied head shares the embedding's name, which no
+ * importance matrix has; anything else of another length belongs to another model. */
+static bool column_importance(const OutTensor *t, const ExportOptions *options,
+                              const float **values, Err *err)
+{
+    const ImatrixEntry *entry =
+        options->imatrix == NULL ? NULL : imatrix_find(options->imatrix, t->name);
+    *values = NULL;
+    if (entry == NULL)
+        return true;
+    if (entry->n == t->source.weight->cols) {
+        *values = entry->values;
+        return true;
+    }
+    err_set(err, ERR_INPUT_VALIDATION_FAILED,
+            "the importance of '%s' has %lld columns, the model %lld", t->name,
+            (long long)entry->n, (long long)t->source.weight->cols);
+    return err_hint(err, "Use an importance matrix of the same model, or --imatrix-data");
+}
+
+static bool write_tensors(const OutList *list, const ExportOptions *options, GgufWriter *writer,
+                          Arena *scratch, Err *err)
+{
+    for (int64_t i = 0; i < list->count; i++) {
+        const OutTensor *t = &list->items[i];
+        const float *importance;
+        if (t->vector != NULL)
+            gguf_write_data(writer, t->vector, (size_t)t->n * sizeof(float));
+        else if (!column_importance(t, options, &importance, err))
+            return false;
+        else if (!merge_write(&t->source, t->dtype, importance, writer, scratch))
+            return err_set(err, ERR_RUNTIME_GGUF_EXPORT_FAILED,
+                           "tensor '%s' holds a value that is not finite", t->name);
+        if (options->progress != NULL)
+            options->progress(options->context, i + 1, list->count);
+    }
+    return true;
+}
+
+/* The keys that llama-quantize adds. */
+static void imatrix_keys(const ExportOptions *options, GgufWriter *writer)
+{
+    enum { LONGEST = 127 }; /* bytes of a text there */
+    const Imatrix *m = options->imatrix;
+    assert(m != NULL && options->imatrix_file != NULL);
+    Str file = str_of(options->imatrix_file), dataset = m->dataset;
+    file.len = file.len < LONGEST ? file.len : LONGEST;
+    dataset.len = dataset.len < LONGEST ? dataset.len : LONGEST;
+    gguf_put_str(writer, "quantize.imatrix.file", file);
+    if (dataset.len > 0)
+        gguf_put_str(writer, "quantize.imatrix.dataset", dataset);
+    gguf_put_u32(writer, "quantize.imatrix.entries_count", (uint32_t)m->n_entries);
+    if (m->chunks > 0)
+        gguf_put_u32(writer, "quantize.imatrix.chunks_count", (uint32_t)m->chunks);
 }
 
 bool gguf_export_merged(const Model *model, const Adapter *adapter, const float *values,
@@ -186,19 +246,17 @@ bool gguf_export_merged(const Model *model, const Adapter *adapter, const float 
     else
         make_keys(model, tokenizer, options, writer);
     gguf_put_u32(writer, "general.quantization_version", 2);
-    gguf_put_u32(writer, "general.file_type", file_type(options->dtype));
+    gguf_put_u32(writer, "general.file_type", mix_file_type(options->mix));
+    if (options->imatrix != NULL)
+        imatrix_keys(options, writer);
     OutList list = list_tensors(model, adapter, values, scratch);
-    declare_tensors(&list, options->dtype, writer);
+    qsort(list.items, (size_t)list.count, sizeof *list.items, by_place);
+    choose_types(model, options, &list);
+    declare_tensors(&list, writer);
     gguf_writer_begin_data(writer);
-    for (int64_t i = 0; i < list.count; i++) {
-        const OutTensor *t = &list.items[i];
-        if (t->vector != NULL)
-            gguf_write_data(writer, t->vector, (size_t)t->n * sizeof(float));
-        else
-            merge_write(&t->source, matrix_dtype(options->dtype, t->source.weight->cols), writer,
-                        scratch);
-        if (options->progress != NULL)
-            options->progress(options->context, i + 1, list.count);
+    if (!write_tensors(&list, options, writer, scratch, err)) {
+        gguf_writer_abandon(writer);
+        return false;
     }
     return gguf_writer_commit(writer, err);
 }
@@ -280,8 +338,9 @@ bool gguf_export_adapter(const Model *model, const Adapter *adapter, const float
     if (writer == NULL)
         return false;
     adapter_keys(model, adapter, options, writer);
-    each_pair(model, adapter, values, options->dtype, writer, NULL, scratch);
+    const Dtype dtype = mix_default(options->mix);
+    each_pair(model, adapter, values, dtype, writer, NULL, scratch);
     gguf_writer_begin_data(writer);
-    each_pair(model, adapter, values, options->dtype, NULL, writer, scratch);
+    each_pair(model, adapter, values, dtype, NULL, writer, scratch);
     return gguf_writer_commit(writer, err);
 }

@@ -32,6 +32,20 @@ run generate "$TINY" 'q1?' --max-new-tokens 4 --seed 3; expect_code 0
 run export whole --format gguf -q q8_0; expect_code 0; expect_file whole/gguf/Modelfile
 expect_file whole/gguf/tiny-q8_0.gguf
 run generate whole/gguf/tiny-q8_0.gguf 'q1?' --temperature 0 --max-new-tokens 4; expect_code 0
+# every mix (rows of 64 fall back), with an importance matrix made, then read again: the same file
+printf 'one two three, four five six. seven eight nine ten; one two three and so on, again and again.' >text.txt
+for mix in q2_k q3_k_m q4_0 q4_1 q4_k_m q5_0 q5_1 q5_k_s q6_k iq4_nl iq4_xs; do
+  run export whole --format gguf -q $mix -o mixes; expect_code 0; expect_file mixes/tiny-$mix.gguf
+done
+run generate mixes/tiny-iq4_nl.gguf 'q1?' --temperature 0 --max-new-tokens 4; expect_code 0
+run export whole --format gguf -o made --imatrix-data text.txt; expect_code 0; expect_file made/imatrix.gguf
+run export whole --format gguf -o read --imatrix made/imatrix.gguf; expect_code 0
+cmp -s made/tiny-q4_k_m.gguf read/tiny-q4_k_m.gguf || fail 'a matrix that was read differs from the one that was made'
+cmp -s made/tiny-q4_k_m.gguf mixes/tiny-q4_k_m.gguf && fail 'importance changed nothing'
+run export whole --format gguf -o bad --imatrix text.txt; expect_error INPUT_VALIDATION_FAILED 1
+run export whole --format gguf -o bad --imatrix text.txt --imatrix-data text.txt; expect_error INPUT_VALIDATION_FAILED 1
+# a quantised base is trained as it is
+run train -m mixes/tiny-q5_1.gguf -d chat.jsonl --lora-r 4 --batch-size 2 --max-seq-length 64 --steps 2 -o again; expect_code 0
 run export whole --format gguf-adapter -o adapter; expect_code 0; expect_file adapter/tiny-lora-f32.gguf
 run export whole --format lora -o copy; expect_code 0
 cmp -s whole/lora/adapter_model.safetensors copy/adapter_model.safetensors || fail 'the copied adapter differs'
