@@ -51,8 +51,8 @@ def configs():
         "qwen3": t.Qwen3Config(**base, head_dim=24),
         "smollm3": t.SmolLM3Config(**dict(small, num_hidden_layers=5)),
         "gemma3": t.Gemma3TextConfig(**gemma),
-        "phi-small": t.Phi3Config(**base, sliding_window=262144, original_max_position_embeddings=128,
-                                  rope_parameters=longrope),
+        "phi-small": t.Phi3Config(**base, sliding_window=262144, rope_parameters=longrope,
+                                  original_max_position_embeddings=128),
     }
 
 
@@ -69,6 +69,11 @@ def make(folder, name, config, tokenizer):
             param.data = 0.5 * torch.randn_like(param)
     model.save_pretrained(folder, max_shard_size="2MB")
     tokenizer.save_pretrained(folder)
+    # The class by which the converter knows that a Phi's tokenizer is byte-level, as Phi-4-mini's.
+    path = os.path.join(folder, "tokenizer_config.json")
+    said = json.load(open(path))
+    said["tokenizer_class"] = "GPT2Tokenizer"
+    json.dump(said, open(path, "w"))
     assert os.path.exists(os.path.join(folder, "model.safetensors.index.json"))
 
 
