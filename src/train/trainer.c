@@ -200,8 +200,16 @@ static bool make_plan(Run *run, Err *err)
     TrainOptions options = *run->options;
     if (options.batch_size == 0 && run->state.numbers != NULL)
         options.batch_size = resume_batch_size(run->state.numbers);
-    return train_plan(run->model, run->adapter, run->dataset, run->backend, &options,
-                      &run->result->plan, err);
+    MemoryPlan *plan = &run->result->plan;
+    if (!train_plan(run->model, run->adapter, run->dataset, run->backend, &options, plan, err))
+        return false;
+    /* What the process holds now includes the start vectors; in host memory they move into the
+     * run's slab and are given back before the first step. A new run's moments are untouched. */
+    const size_t vectors = options.resume_from == NULL ? 1 : 3;
+    const size_t bytes = vectors * (size_t)run->adapter->n_params * sizeof(float);
+    if (run->backend->traits.memory == MEMORY_HOST && plan->other > bytes)
+        plan->other -= bytes;
+    return true;
 }
 
 static bool make_data(Run *run, Err *err)
