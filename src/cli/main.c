@@ -128,12 +128,12 @@ static int run_verb(const Args *args)
 }
 
 /* The OpenMP library reads its settings when it is loaded. Its default lets a thread that waits
- * spin for milliseconds: on a machine with anything else to do, that halves the speed. A tenth of a
- * millisecond bridges the gaps between products as well. */
+ * spin for milliseconds: on a machine with anything else to do, generation is then up to ten times
+ * slower. A few microseconds bridge most gaps between products as well (bench/README.md). */
 static void let_threads_sleep(char **argv)
 {
     if (os_env("OMP_WAIT_POLICY") == NULL)
-        os_restart_with("GOMP_SPINCOUNT", "10000", argv);
+        os_restart_with("GOMP_SPINCOUNT", "300", argv);
 }
 
 /* A result that did not reach its reader is a failure, unless the reader went away (a pipe). */
