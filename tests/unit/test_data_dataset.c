@@ -33,8 +33,21 @@ static int set_up(void **state)
     return 0;
 }
 
+/* Every dataset of the tests, closed at the end. */
+static Dataset opened[1024];
+static size_t n_opened;
+
+static bool keep(const Dataset *dataset, bool ok)
+{
+    assert_true(n_opened < COUNT_OF(opened));
+    opened[n_opened++] = *dataset;
+    return ok;
+}
+
 static int tear_down(void **state)
 {
+    for (size_t i = 0; i < n_opened; i++)
+        dataset_close(&opened[i]);
     json_free(fx.formats);
     tokenizer_close(fx.tokenizer);
     arena_close(&fx.arena);
@@ -45,7 +58,7 @@ static bool parse_with(Dataset *dataset, Str bytes, const char *name, const Temp
                        const DatasetOptions *options, Err *err)
 {
     const DataTexts texts = {fx.tokenizer, chat_template};
-    return dataset_parse(dataset, bytes, name, &texts, options, &fx.arena, err);
+    return keep(dataset, dataset_parse(dataset, bytes, name, &texts, options, &fx.arena, err));
 }
 
 static bool parse(Dataset *dataset, const char *bytes, const char *name, Err *err)
@@ -141,6 +154,7 @@ static void every_format_is_read(void **state)
     DatasetOptions options = {.max_seq_length = 2048};
     assert_true(dataset_load(&dataset, &(DataFile){TEST_DATA "/golden/data/formats.jsonl", 1}, 1,
                              &(DataTexts){fx.tokenizer, fx.chatml}, &options, &fx.arena, &err));
+    keep(&dataset, true);
     const Json *rows = json_get(fx.formats, "rows");
     assert_int_equal(dataset.n_examples, json_len(rows));
     for (int64_t i = 0; i < dataset.n_examples; i++) {
@@ -301,6 +315,7 @@ static void a_file_without_a_usable_row_is_an_error(void **state)
     DatasetOptions options = {.max_seq_length = 16};
     assert_false(dataset_load(&dataset, &(DataFile){"/nowhere/a.jsonl", 1}, 1,
                               &(DataTexts){fx.tokenizer, fx.chatml}, &options, &fx.arena, &err));
+    keep(&dataset, false);
     assert_int_equal(err.code, ERR_INPUT_DATASET_NOT_FOUND);
 }
 
