@@ -8,12 +8,17 @@
  * Most words of a text are one token. Whether merging a token's own bytes leads back to it is found
  * out at its first use and kept in `whole`; relaxed atomics suffice, because every thread finds the
  * same answer.
+ *
+ * Vocabularies of pieces come without a pattern that splits words: their "word" is the whole text.
+ * It is cut where two characters meet that no token holds side by side, which changes nothing and
+ * makes nearly every word short (bpe_stretch).
  */
 #include "text/bpe.h"
 
+#include <stdlib.h>
 #include <string.h>
 
-enum { SHORT_WORD = 48 }; /* bytes */
+enum { SHORT_WORD = 48 /* symbols */, NEIGHBOUR_BITS = 21 };
 
 typedef enum WholeWord { WHOLE_NOT_KNOWN, WHOLE_YES, WHOLE_NO } WholeWord;
 
@@ -39,14 +44,14 @@ void bpe_init(Bpe *bpe, const Vocab *vocab, int32_t n_merges, Arena *out)
 bool bpe_set_merge(Bpe *bpe, int32_t rank, Str left, Str right)
 {
     assert(rank >= 0 && rank < bpe->n_merges);
-    char joined[1024];
+    char joined[BPE_MAX_JOINED];
     if (left.len + right.len > sizeof(joined))
         return false;
     memcpy(joined, left.data, left.len);
     memcpy(joined + left.len, right.data, right.len);
     const StrMap *map = &bpe->vocab->by_text;
     Merge merge = {str_map_find(map, left), str_map_find(map, right),
-                   str_map_find(map, (Str){joined, left.len + right.len})};
+                   str_map_find(map, (Str){joined, left.len + right.len}), rank};
     bpe->merges[rank] = merge;
     return merge.left != TOKEN_NONE && merge.right != TOKEN_NONE && merge.result != TOKEN_NONE;
 }
@@ -58,6 +63,119 @@ static uint32_t hash_pair(int32_t left, int32_t right)
     return (uint32_t)(key >> 32);
 }
 
+typedef struct Scored {
+    float score;
+    int32_t id;
+} Scored;
+
+static int by_score(const void *a, const void *b)
+{
+    const Scored *x = a, *y = b;
+    if (x->score > y->score || x->score < y->score)
+        return x->score > y->score ? -1 : 1;
+    return x->id < y->id ? -1 : x->id > y->id;
+}
+
+/* Writes the ways to split token `id` in two; returns how many there are. NULL: only counts. */
+static int32_t split_token(const Vocab *vocab, int32_t id, int32_t rank, Merge *merges)
+{
+    Str text = vocab->bytes[id];
+    int32_t n = 0;
+    if (text.len > BPE_MAX_JOINED)
+        return 0;
+    for (size_t at = 1; at < text.len; at++) {
+        if (((uint8_t)text.data[at] & 0xC0) == 0x80)
+            continue;
+        if (merges != NULL) {
+            int32_t left = str_map_find(&vocab->by_bytes, str_sub(text, 0, at));
+            int32_t right = left == TOKEN_NONE
+                                ? TOKEN_NONE
+                                : str_map_find(&vocab->by_bytes, str_sub(text, at, text.len));
+            if (right == TOKEN_NONE)
+                continue;
+            merges[n] = (Merge){left, right, id, rank};
+        }
+        n++;
+    }
+    assert(n >= 0 && (size_t)n <= text.len);
+    return n;
+}
+
+void bpe_from_scores(Bpe *bpe, const Vocab *vocab, const float *scores, Arena *out)
+{
+    Scored *order = heap_resize(NULL, ((size_t)vocab->size + 1) * sizeof(*order));
+    size_t n_tokens = 0, bound = 0;
+    for (int32_t i = 0; i < vocab->size; i++) {
+        if (!vocab->in_model[i] || str_map_find(&vocab->by_bytes, vocab->bytes[i]) != i)
+            continue;
+        order[n_tokens++] = (Scored){scores[i], i};
+        bound += (size_t)split_token(vocab, i, 0, NULL);
+    }
+    qsort(order, n_tokens, sizeof(*order), by_score);
+    *bpe = (Bpe){.vocab = vocab, .unknown = TOKEN_NONE};
+    bpe->merges = arena_push(out, (bound + 1) * sizeof(*bpe->merges));
+    int32_t rank = 0;
+    for (size_t i = 0; i < n_tokens; i++) {
+        rank += i > 0 && order[i].score < order[i - 1].score;
+        Merge *next = bpe->merges + bpe->n_merges;
+        bpe->n_merges += split_token(vocab, order[i].id, rank, next);
+        assert((size_t)bpe->n_merges <= bound);
+    }
+    heap_free(order);
+}
+
+static uint32_t hash_neighbours(uint32_t left, uint32_t right)
+{
+    uint64_t key = ((uint64_t)left << 32 | right) * 0x9E3779B97F4A7C15u;
+    return (uint32_t)(key >> (64 - NEIGHBOUR_BITS));
+}
+
+/* The rule holds where merges join characters: not for bytes of a character, and not for a run of
+ * unknown characters that becomes one token. */
+static void find_neighbours(Bpe *bpe, Arena *out)
+{
+    const Vocab *vocab = bpe->vocab;
+    bool bytes = true;
+    for (int b = 0; b < 256; b++)
+        bytes = bytes && vocab->byte_ids[b] != TOKEN_NONE;
+    if (vocab->scheme != VOCAB_PIECES || bpe->ignore_merges || !bpe->byte_fallback || !bytes)
+        return;
+    for (int32_t i = 0; i < bpe->n_merges; i++) {
+        const Merge *m = &bpe->merges[i];
+        if (byte_piece(vocab->texts[m->left]) >= 0 || byte_piece(vocab->texts[m->right]) >= 0)
+            return;
+    }
+    bpe->neighbours = arena_zeroed(out, (1u << NEIGHBOUR_BITS) / 64, sizeof(*bpe->neighbours));
+    for (int32_t i = 0; i < vocab->size; i++) {
+        if (!vocab->in_model[i])
+            continue;
+        uint32_t left = 0, right = 0;
+        size_t pos = 0;
+        for (bool first = true; utf8_next(vocab->bytes[i], &pos, &right); first = false) {
+            uint32_t bit = hash_neighbours(left, right);
+            if (!first)
+                bpe->neighbours[bit / 64] |= (uint64_t)1 << bit % 64;
+            left = right;
+        }
+    }
+}
+
+size_t bpe_stretch(const Bpe *bpe, Str word)
+{
+    assert(word.len > 0);
+    uint32_t left = 0, right = 0;
+    size_t pos = 0, end = 0;
+    if (bpe->neighbours == NULL || !utf8_next(word, &pos, &left))
+        return word.len;
+    for (end = pos; utf8_next(word, &pos, &right); end = pos) {
+        uint32_t bit = hash_neighbours(left, right);
+        if ((bpe->neighbours[bit / 64] >> bit % 64 & 1) == 0)
+            return end;
+        left = right;
+    }
+    return word.len;
+}
+
 void bpe_finish(Bpe *bpe, Arena *out)
 {
     assert(bpe->slots == NULL && bpe->merges != NULL);
@@ -67,15 +185,16 @@ void bpe_finish(Bpe *bpe, Arena *out)
     bpe->mask = count - 1;
     bpe->slots = arena_push(out, count * sizeof(*bpe->slots));
     memset(bpe->slots, 0xFF, count * sizeof(*bpe->slots));
-    for (int32_t rank = 0; rank < bpe->n_merges; rank++) { /* a repeated pair: the last counts */
-        Merge m = bpe->merges[rank];
+    for (int32_t k = 0; k < bpe->n_merges; k++) { /* a repeated pair: the last counts */
+        Merge m = bpe->merges[k];
         uint32_t i = hash_pair(m.left, m.right) & bpe->mask;
         while (bpe->slots[i].left != TOKEN_NONE &&
                (bpe->slots[i].left != m.left || bpe->slots[i].right != m.right))
             i = (i + 1) & bpe->mask;
-        bpe->slots[i] = (MergeSlot){m.left, m.right, rank, m.result};
+        bpe->slots[i] = (MergeSlot){m.left, m.right, m.rank, m.result};
     }
     bpe->whole = arena_zeroed(out, (size_t)bpe->vocab->size + 1, sizeof(*bpe->whole));
+    find_neighbours(bpe, out);
 }
 
 static const MergeSlot *find_merge(const Bpe *bpe, int32_t left, int32_t right)
@@ -98,8 +217,61 @@ void bpe_scratch_free(BpeScratch *scratch)
     *scratch = (BpeScratch){0};
 }
 
+/* The unknown token, or nothing where there is none. */
+static void push_unknown(const Bpe *bpe, BpeScratch *s, uint32_t end)
+{
+    if (bpe->unknown == TOKEN_NONE)
+        return;
+    if (bpe->fuse_unknown && s->n > 0 && s->tokens[s->n - 1].id == bpe->unknown)
+        s->tokens[s->n - 1].end = end;
+    else
+        s->tokens[s->n++] = (BpeToken){bpe->unknown, end};
+}
+
 /* One symbol a byte that the vocabulary knows; fills tokens[]. */
 static void split_bytes(const Bpe *bpe, Str word, BpeScratch *s)
+{
+    for (size_t i = 0; i < word.len; i++) {
+        int32_t id = bpe->vocab->byte_ids[(uint8_t)word.data[i]];
+        if (id == TOKEN_NONE)
+            push_unknown(bpe, s, (uint32_t)i + 1);
+        else
+            s->tokens[s->n++] = (BpeToken){id, (uint32_t)i + 1};
+    }
+}
+
+/* True when every byte of the character has a token; they are then pushed. */
+static bool push_bytes(const Bpe *bpe, Str word, size_t start, size_t end, BpeScratch *s)
+{
+    assert(start < end && end <= word.len);
+    for (size_t i = start; i < end; i++)
+        if (bpe->vocab->byte_ids[(uint8_t)word.data[i]] == TOKEN_NONE)
+            return false;
+    for (size_t i = start; i < end; i++) {
+        int32_t id = bpe->vocab->byte_ids[(uint8_t)word.data[i]];
+        s->tokens[s->n++] = (BpeToken){id, (uint32_t)i + 1};
+    }
+    return true;
+}
+
+/* One symbol a character, or its bytes, or the unknown token. */
+static void split_chars(const Bpe *bpe, Str word, BpeScratch *s)
+{
+    const Vocab *vocab = bpe->vocab;
+    uint32_t codepoint = 0;
+    for (size_t pos = 0, start = 0; utf8_next(word, &pos, &codepoint); start = pos) {
+        int32_t id = codepoint < VOCAB_CHARS
+                         ? vocab->char_ids[codepoint]
+                         : str_map_find(&vocab->by_bytes, str_sub(word, start, pos));
+        if (id != TOKEN_NONE)
+            s->tokens[s->n++] = (BpeToken){id, (uint32_t)pos};
+        else if (!bpe->byte_fallback || !push_bytes(bpe, word, start, pos, s))
+            push_unknown(bpe, s, (uint32_t)pos);
+        assert(s->n <= pos);
+    }
+}
+
+static void split_symbols(const Bpe *bpe, Str word, BpeScratch *s)
 {
     if (s->capacity < word.len) {
         s->capacity = word.len * 2 + 64;
@@ -107,19 +279,10 @@ static void split_bytes(const Bpe *bpe, Str word, BpeScratch *s)
     }
     s->n = 0;
     assert(s->tokens != NULL);
-    for (size_t i = 0; i < word.len; i++) {
-        int32_t id = bpe->vocab->byte_ids[(uint8_t)word.data[i]];
-        uint32_t end = (uint32_t)i + 1;
-        if (id == TOKEN_NONE) {
-            id = bpe->unknown;
-            bool fused = bpe->fuse_unknown && s->n > 0 && s->tokens[s->n - 1].id == id;
-            if (fused)
-                s->tokens[s->n - 1].end = end;
-            if (fused || id == TOKEN_NONE)
-                continue;
-        }
-        s->tokens[s->n++] = (BpeToken){id, end};
-    }
+    if (bpe->vocab->scheme == VOCAB_PIECES)
+        split_chars(bpe, word, s);
+    else
+        split_bytes(bpe, word, s);
 }
 
 static void merge_short(const Bpe *bpe, BpeScratch *s)
@@ -245,7 +408,7 @@ static void merge_long(const Bpe *bpe, BpeScratch *s)
 
 static void merge_word(const Bpe *bpe, Str word, BpeScratch *s)
 {
-    split_bytes(bpe, word, s);
+    split_symbols(bpe, word, s);
     if (s->n > SHORT_WORD)
         merge_long(bpe, s);
     else if (s->n > 1)

@@ -1,4 +1,4 @@
-/* pretokenize.c — the table of pre-tokenizer names and the splitting itself.
+/* pretokenize.c — pre-tokenizers from tokenizer.json and the splitting itself.
  *
  * A match and the gaps between matches form one sequence of ranges; a SplitBehavior says which
  * neighbours grow together and which are dropped (Hugging Face tokenizers, SplitDelimiterBehavior).
@@ -8,65 +8,10 @@
 
 #include <string.h>
 
-#define SUFFIX "'s|'t|'re|'ve|'m|'ll|'d"
-#define GPT2 SUFFIX "| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
-#define SPACES "|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
-#define LLAMA3(digits) \
-    "(?i:" SUFFIX ")|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|" digits "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*" SPACES
-#define QWEN35 \
-    "(?i:" SUFFIX ")|[^\\r\\n\\p{L}\\p{N}]?[\\p{L}\\p{M}]+|\\p{N}|" \
-    " ?[^\\s\\p{L}\\p{M}\\p{N}]+[\\r\\n]*" SPACES
-#define UPPER "[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]"
-#define LOWER "[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]"
-#define O200K_WORD(upper, lower) "[^\\r\\n\\p{L}\\p{N}]?" UPPER upper LOWER lower "(?i:" SUFFIX ")?"
-#define O200K \
-    O200K_WORD("*", "+") "|" O200K_WORD("+", "*") \
-    "|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*" SPACES
-#define PUNCTUATION "[\\p{P}\\$\\+<=>\\^~\\|]+"
-
-static const PreRow rows[] = {
-    {"llama-bpe", {LLAMA3("\\p{N}{1,3}")}, true, true, false, true},
-    {"llama3", {LLAMA3("\\p{N}{1,3}")}, true, true, false, false},
-    {"llama-v3", {LLAMA3("\\p{N}{1,3}")}, true, true, false, false},
-    {"smaug-bpe", {LLAMA3("\\p{N}{1,3}")}, false, false, false, true},
-    {"qwen2", {LLAMA3("\\p{N}")}, false, false, true, true},
-    {"qwen35", {QWEN35}, false, false, true, true},
-    {"gpt-4o", {O200K}, false, false, false, true},
-    {"smollm", {"\\p{N}", GPT2}, false, false, false, true},
-    {"starcoder", {"\\p{N}", GPT2}, false, false, false, false},
-    {"command-r", {"\\p{N}", GPT2}, false, false, false, false},
-    {"refact", {"\\p{N}", GPT2}, false, false, false, false},
-    {"gpt-2", {GPT2}, false, false, false, true},
-    {"mpt", {GPT2}, false, false, false, false},
-    {"default", {PUNCTUATION, GPT2, "\\p{N}+", "[0-9][0-9][0-9]"}, false, false, false, false},
-};
-
-const PreRow *pre_row_find(Str name)
-{
-    for (size_t i = 0; i < COUNT_OF(rows); i++)
-        if (str_eq_text(name, rows[i].name))
-            return &rows[i];
-    return NULL;
-}
-
-const PreRow *pre_row_recognise(const PreTokenizer *pre, bool ignore_merges)
-{
-    assert(pre->n_steps >= 0 && pre->n_steps <= PRETOKENIZE_MAX_STEPS);
-    for (size_t r = 0; r < COUNT_OF(rows); r++) {
-        bool same = rows[r].listed && rows[r].ignore_merges == ignore_merges;
-        int n = 0;
-        for (; same && n < pre->n_steps; n++) {
-            const SplitStep *step = &pre->steps[n];
-            same = n < (int)COUNT_OF(rows[r].patterns) && rows[r].patterns[n] != NULL &&
-                   str_eq_text(step->pattern, rows[r].patterns[n]) &&
-                   step->behavior == SPLIT_ISOLATED && !step->invert;
-        }
-        same = same && (n == (int)COUNT_OF(rows[r].patterns) || rows[r].patterns[n] == NULL);
-        if (same && !pre->adds_prefix_space)
-            return &rows[r];
-    }
-    return NULL;
-}
+/* \w of Rust's regex crate, which "Whitespace" runs; Oniguruma's is narrower. */
+#define RUST_WORD_RANGES "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\p{Join_Control}"
+#define RUST_WORD "[" RUST_WORD_RANGES "]"
+#define PUNCTUATION "[!-/:-@\\[-`{-~\\p{P}]"
 
 static bool add_step(PreTokenizer *pre, Str pattern, SplitBehavior behavior, bool invert, Err *err)
 {
@@ -112,43 +57,143 @@ static Str copy_str(Arena *out, Str text)
     return (Str){arena_strndup(out, text.data, text.len), text.len};
 }
 
+static bool read_behavior(const Json *json, SplitBehavior *behavior, Err *err)
+{
+    Str name = json_str(json_get(json, "behavior"));
+    for (size_t kind = 0; kind < COUNT_OF(behavior_names); kind++) {
+        if (str_eq_text(name, behavior_names[kind])) {
+            *behavior = (SplitBehavior)kind;
+            return true;
+        }
+    }
+    return err_set(err, ERR_DEP_MODEL_LOAD_FAILED,
+                   "split behavior '%.*s' of the tokenizer is not known",
+                   (int)min_i64((int64_t)name.len, 100), name.data);
+}
+
+static bool add_literal_inverted(PreTokenizer *pre, Str literal, SplitBehavior behavior,
+                                 bool invert, Arena *out, Err *err)
+{
+    Buf quoted = {0};
+    regex_quote(literal, &quoted);
+    Str text = copy_str(out, (Str){quoted.len == 0 ? "" : quoted.data, quoted.len});
+    buf_free(&quoted);
+    return add_step(pre, text, behavior, invert, err);
+}
+
+static bool add_literal(PreTokenizer *pre, Str literal, SplitBehavior behavior, Arena *out,
+                        Err *err)
+{
+    return add_literal_inverted(pre, literal, behavior, false, out, err);
+}
+
 static bool add_split(PreTokenizer *pre, const Json *json, Arena *out, Err *err)
 {
     const Json *pattern = json_get(json, "pattern");
     const Json *regex = json_get(pattern, "Regex"), *literal = json_get(pattern, "String");
-    Str behavior = json_str(json_get(json, "behavior"));
-    size_t kind = 0;
-    while (kind < COUNT_OF(behavior_names) && !str_eq_text(behavior, behavior_names[kind]))
-        kind++;
-    if (kind == COUNT_OF(behavior_names))
-        return err_set(err, ERR_DEP_MODEL_LOAD_FAILED,
-                       "split behavior '%.*s' of the tokenizer is not known", (int)behavior.len,
-                       behavior.data);
+    SplitBehavior behavior;
+    if (!read_behavior(json, &behavior, err))
+        return false;
     bool invert = json_bool(json_get(json, "invert"), false);
     if (json_is_string(regex))
-        return add_step(pre, copy_str(out, json_str(regex)), (SplitBehavior)kind, invert, err);
+        return add_step(pre, copy_str(out, json_str(regex)), behavior, invert, err);
     if (!json_is_string(literal))
         return err_set(err, ERR_DEP_MODEL_LOAD_FAILED,
                        "pre-tokenizer 'Split' of the tokenizer has no pattern");
-    Buf quoted = {0};
-    regex_quote(json_str(literal), &quoted);
-    Str text = copy_str(out, (Str){quoted.len == 0 ? "" : quoted.data, quoted.len});
-    buf_free(&quoted);
-    return add_step(pre, text, (SplitBehavior)kind, invert, err);
+    return add_literal_inverted(pre, json_str(literal), behavior, invert, out, err);
+}
+
+static bool refuse(Err *err, Str type, const char *why)
+{
+    return err_set(err, ERR_DEP_MODEL_LOAD_FAILED, "pre-tokenizer '%.*s' of the tokenizer %s",
+                   (int)min_i64((int64_t)type.len, 100), type.data, why);
 }
 
 static bool add_byte_level(PreTokenizer *pre, const Json *json, Err *err)
 {
     if (json_bool(json_get(json, "add_prefix_space"), true)) {
-        if (pre->n_steps > 0)
-            return err_set(err, ERR_DEP_MODEL_LOAD_FAILED,
-                           "'ByteLevel' with 'add_prefix_space' after another pre-tokenizer is not "
-                           "supported");
-        pre->adds_prefix_space = true;
+        if (pre->n_steps > 0 || pre->mark.len > 0)
+            return refuse(err, STR("ByteLevel"),
+                          "with 'add_prefix_space' after another is not supported");
+        pre->prefix = STR(" ");
+        pre->prefix_rule = PREFIX_ALWAYS;
     }
     if (!json_bool(json_get(json, "use_regex"), true))
         return true;
-    return add_step(pre, STR(GPT2), SPLIT_ISOLATED, false, err);
+    return add_step(pre, STR(PRETOKENIZE_GPT2), SPLIT_ISOLATED, false, err);
+}
+
+/* Older files say add_prefix_space instead of prepend_scheme. */
+static bool add_metaspace(PreTokenizer *pre, const Json *json, Arena *out, Err *err)
+{
+    static const char *const rules[] = {"never", "always", "first"};
+    Str scheme = json_str(json_get(json, "prepend_scheme"));
+    if (scheme.len == 0)
+        scheme = json_bool(json_get(json, "add_prefix_space"), true) ? STR("always") : STR("never");
+    size_t rule = 0;
+    while (rule < COUNT_OF(rules) && !str_eq_text(scheme, rules[rule]))
+        rule++;
+    if (rule == COUNT_OF(rules))
+        return refuse(err, STR("Metaspace"), "has a prepend_scheme that is not known");
+    if (pre->n_steps > 0 || pre->mark.len > 0)
+        return refuse(err, STR("Metaspace"), "after another is not supported");
+    Str mark = json_str(json_get(json, "replacement"));
+    pre->mark = copy_str(out, mark.len == 0 ? STR(PRETOKENIZE_MARK) : mark);
+    pre->prefix = pre->mark;
+    pre->prefix_rule = (PrefixRule)rule;
+    if (!json_bool(json_get(json, "split"), true))
+        return true;
+    return add_literal(pre, pre->mark, SPLIT_MERGED_WITH_NEXT, out, err);
+}
+
+/* Pre-tokenizers that are one pattern each. */
+static const struct PatternRow {
+    const char *type, *pattern;
+    SplitBehavior behavior;
+    bool invert;
+} pattern_rows[] = {
+    {"Whitespace", RUST_WORD "+|[^" RUST_WORD_RANGES "\\s]+", SPLIT_REMOVED, true},
+    {"WhitespaceSplit", "\\s", SPLIT_REMOVED, false},
+    {"BertPreTokenizer", "\\s", SPLIT_REMOVED, false},
+    {"BertPreTokenizer", PUNCTUATION, SPLIT_ISOLATED, false},
+};
+
+static bool add_patterns(PreTokenizer *pre, Str type, bool *known, Err *err)
+{
+    for (size_t i = 0; i < COUNT_OF(pattern_rows); i++) {
+        const struct PatternRow *row = &pattern_rows[i];
+        if (!str_eq_text(type, row->type))
+            continue;
+        *known = true;
+        if (!add_step(pre, str_of(row->pattern), row->behavior, row->invert, err))
+            return false;
+    }
+    return true;
+}
+
+static bool add_one(PreTokenizer *pre, Str type, const Json *json, Arena *out, Err *err)
+{
+    if (str_eq_text(type, "Split"))
+        return add_split(pre, json, out, err);
+    if (str_eq_text(type, "Metaspace"))
+        return add_metaspace(pre, json, out, err);
+    if (str_eq_text(type, "Digits")) {
+        bool individual = json_bool(json_get(json, "individual_digits"), false);
+        return add_step(pre, STR("\\p{N}"), individual ? SPLIT_ISOLATED : SPLIT_CONTIGUOUS, false,
+                        err);
+    }
+    if (str_eq_text(type, "CharDelimiterSplit"))
+        return add_literal(pre, json_str(json_get(json, "delimiter")), SPLIT_REMOVED, out, err);
+    if (str_eq_text(type, "Punctuation")) {
+        SplitBehavior behavior = SPLIT_ISOLATED;
+        if (json_get(json, "behavior") != NULL && !read_behavior(json, &behavior, err))
+            return false;
+        return add_step(pre, STR(PUNCTUATION), behavior, false, err);
+    }
+    bool known = false;
+    if (!add_patterns(pre, type, &known, err))
+        return false;
+    return known || refuse(err, type, "is not supported");
 }
 
 static bool add_json(PreTokenizer *pre, const Json *json, int depth, bool *byte_level, Arena *out,
@@ -156,9 +201,7 @@ static bool add_json(PreTokenizer *pre, const Json *json, int depth, bool *byte_
 {
     Str type = json_str(json_get(json, "type"));
     if (*byte_level)
-        return err_set(err, ERR_DEP_MODEL_LOAD_FAILED,
-                       "pre-tokenizer '%.*s' after 'ByteLevel' is not supported", (int)type.len,
-                       type.data);
+        return refuse(err, type, "after 'ByteLevel' is not supported");
     if (str_eq_text(type, "Sequence") && depth < 4) {
         const Json *list = json_get(json, "pretokenizers");
         for (size_t i = 0; i < json_len(list); i++)
@@ -166,20 +209,10 @@ static bool add_json(PreTokenizer *pre, const Json *json, int depth, bool *byte_
                 return false;
         return true;
     }
-    if (str_eq_text(type, "Split"))
-        return add_split(pre, json, out, err);
-    if (str_eq_text(type, "Digits")) {
-        bool individual = json_bool(json_get(json, "individual_digits"), false);
-        return add_step(pre, STR("\\p{N}"), individual ? SPLIT_ISOLATED : SPLIT_CONTIGUOUS, false,
-                        err);
-    }
-    if (str_eq_text(type, "ByteLevel")) {
-        *byte_level = true;
-        return add_byte_level(pre, json, err);
-    }
-    return err_set(err, ERR_DEP_MODEL_LOAD_FAILED,
-                   "pre-tokenizer '%.*s' of the tokenizer is not supported", (int)type.len,
-                   type.data);
+    if (!str_eq_text(type, "ByteLevel"))
+        return add_one(pre, type, json, out, err);
+    *byte_level = true;
+    return add_byte_level(pre, json, err);
 }
 
 bool pretokenizer_from_json(PreTokenizer *pre, const Json *json, bool *byte_level, Arena *out,
@@ -196,7 +229,7 @@ static Json *byte_level_json(const PreTokenizer *pre, bool use_regex)
 {
     Json *json = json_new_object();
     json_put(json, "type", json_new_text("ByteLevel"));
-    json_put(json, "add_prefix_space", json_new_bool(pre->adds_prefix_space));
+    json_put(json, "add_prefix_space", json_new_bool(pre->prefix_rule == PREFIX_ALWAYS));
     json_put(json, "trim_offsets", json_new_bool(true));
     json_put(json, "use_regex", json_new_bool(use_regex));
     return json;
@@ -213,12 +246,15 @@ static Json *step_json(const SplitStep *step)
     return json;
 }
 
-Json *pretokenizer_to_json(const PreTokenizer *pre)
+Json *pretokenizer_to_json(const PreTokenizer *pre, bool byte_level)
 {
+    if (!byte_level && pre->n_steps == 0)
+        return json_new_null();
     Json *list = json_new_array(), *json = json_new_object();
     for (int i = 0; i < pre->n_steps; i++)
         json_add(list, step_json(&pre->steps[i]));
-    json_add(list, byte_level_json(pre, false));
+    if (byte_level)
+        json_add(list, byte_level_json(pre, false));
     json_put(json, "type", json_new_text("Sequence"));
     json_put(json, "pretokenizers", list);
     return json;

@@ -18,6 +18,20 @@ typedef enum SplitBehavior { /* what becomes of a match */
     SPLIT_CONTIGUOUS
 } SplitBehavior;
 
+/* Values of tokenizer.ggml.model: byte-level BPE, SentencePiece by scores, by merges. */
+#define GGUF_MODEL_BYTES "gpt2"
+#define GGUF_MODEL_SCORES "llama"
+#define GGUF_MODEL_PIECES "gemma4"
+
+typedef enum PrefixRule { /* PREFIX_FIRST: only the piece at the start of the text */
+    PREFIX_NEVER, PREFIX_ALWAYS, PREFIX_FIRST
+} PrefixRule;
+
+/* U+2581, which stands for a space in SentencePiece's vocabularies. */
+#define PRETOKENIZE_MARK "\xE2\x96\x81"
+#define PRETOKENIZE_GPT2 \
+    "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
+
 typedef struct SplitStep {
     Str pattern; /* Oniguruma syntax, as in tokenizer.json */
     SplitBehavior behavior;
@@ -28,19 +42,23 @@ typedef struct SplitStep {
 typedef struct PreTokenizer {
     SplitStep steps[PRETOKENIZE_MAX_STEPS];
     int n_steps;
-    bool adds_prefix_space; /* a piece of text gets a space in front, unless it starts with one */
+    /* Before the steps, where `mark` is not empty: every space becomes the mark (Metaspace). */
+    Str mark;
+    /* Then the piece gets `prefix` in front, unless it starts with it. */
+    Str prefix;
+    PrefixRule prefix_rule;
 } PreTokenizer;
 
 /* A name of tokenizer.ggml.pre and what llama.cpp means by it. */
 typedef struct PreRow {
     const char *name;
-    const char *patterns[4]; /* each isolated, in order; NULL ends the list */
+    const char *patterns[6]; /* each isolated, in order; NULL ends the list */
     bool ignore_merges;
     bool adds_bos; /* when the file does not say */
     bool nfc;      /* the models of that name normalise; llama.cpp does not */
     bool listed;   /* stands for its steps when a name is looked for */
 } PreRow;
-const PreRow *pre_row_find(Str name); /* NULL when not known */
+const PreRow *pre_row_find(Str name, Arena *out); /* NULL when not known */
 /* The name for these steps, NULL when no row has them. */
 const PreRow *pre_row_recognise(const PreTokenizer *pre, bool ignore_merges);
 
@@ -49,7 +67,7 @@ bool pretokenizer_from_row(PreTokenizer *pre, const PreRow *row, Err *err);
 bool pretokenizer_from_json(PreTokenizer *pre, const Json *json, bool *byte_level, Arena *out,
                             Err *err);
 /* The pre_tokenizer of tokenizer.json that does the same; the caller owns it. */
-Json *pretokenizer_to_json(const PreTokenizer *pre);
+Json *pretokenizer_to_json(const PreTokenizer *pre, bool byte_level);
 void pretokenizer_close(PreTokenizer *pre);
 
 /* Calls `word` for every non-empty word of valid UTF-8 in order; `offset` is its place in text. */

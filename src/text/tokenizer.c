@@ -1,4 +1,4 @@
-/* tokenizer.c — encoding and decoding; owns no file format.
+/* tokenizer.c — encoding, and what a tokenizer knows of its tokens; owns no file format.
  *
  * The order of work is that of Hugging Face's tokenizers: (1) added tokens are cut out of the text,
  * (2) what remains is normalised, (3) added tokens that live in normalised text are cut out, (4)
@@ -51,7 +51,8 @@ typedef struct Encoder {
     TokenList *ids, *ends;
     BpeScratch bpe;
     RegexScratch *regex;
-    MappedText mapped, prefixed;
+    NormScratch norm;
+    MappedText prefixed;
     /* The way back from the text in work: */
     const uint32_t *map; /* ends per byte, NULL = the text is the source from `base` on */
     size_t base;         /* source offset of the stretch */
@@ -77,9 +78,39 @@ static size_t source_end(const Encoder *e, size_t end)
 static void encode_word(void *context, Str word, size_t offset)
 {
     Encoder *e = context;
-    bpe_encode(&e->tokenizer->bpe, word, &e->bpe);
-    for (size_t i = 0; i < e->bpe.n; i++)
-        emit(e, e->bpe.tokens[i].id, source_end(e, offset + e->bpe.tokens[i].end));
+    const Bpe *bpe = &e->tokenizer->bpe;
+    while (word.len > 0) {
+        size_t len = bpe_stretch(bpe, word);
+        assert(len > 0 && len <= word.len);
+        bpe_encode(bpe, (Str){word.data, len}, &e->bpe);
+        for (size_t i = 0; i < e->bpe.n; i++)
+            emit(e, e->bpe.tokens[i].id, source_end(e, offset + e->bpe.tokens[i].end));
+        word = str_sub(word, len, word.len);
+        offset += len;
+    }
+}
+
+/* text[start, end) with the pre-tokenizer's marks and prefix, in e->prefixed. False: as it is. */
+static bool add_prefix(Encoder *e, Str text, size_t start, size_t end)
+{
+    const PreTokenizer *pre = &e->tokenizer->pre;
+    Str piece = str_sub(text, start, end), mark = pre->mark, prefix = pre->prefix;
+    bool begins = piece.len >= prefix.len && memcmp(piece.data, prefix.data, prefix.len) == 0;
+    bool adds = pre->prefix_rule == PREFIX_ALWAYS ||
+                (pre->prefix_rule == PREFIX_FIRST && source_end(e, start) == 0);
+    adds = adds && !begins && !(mark.len > 0 && piece.data[0] == ' ');
+    if (!adds && (mark.len == 0 || memchr(piece.data, ' ', piece.len) == NULL))
+        return false;
+    size_t base = e->base;
+    e->prefixed.len = 0;
+    if (adds)
+        mapped_text_append(&e->prefixed, prefix.data, prefix.len, source_end(e, start) - base);
+    for (size_t i = start; i < end; i++) {
+        bool marked = mark.len > 0 && text.data[i] == ' ';
+        mapped_text_append(&e->prefixed, marked ? mark.data : text.data + i, marked ? mark.len : 1,
+                           source_end(e, i + 1) - base);
+    }
+    return true;
 }
 
 /* Words of text[start, end), which holds no added token. */
@@ -88,15 +119,10 @@ static void encode_words(Encoder *e, Str text, size_t start, size_t end)
     assert(start <= end && end <= text.len);
     if (start == end)
         return;
-    const PreTokenizer *pre = &e->tokenizer->pre;
     Str piece = str_sub(text, start, end);
     const uint32_t *map = e->map;
     size_t base = e->base;
-    if (pre->adds_prefix_space && piece.data[0] != ' ') {
-        e->prefixed.len = 0;
-        mapped_text_append(&e->prefixed, " ", 1, source_end(e, start) - base);
-        for (size_t i = start; i < end; i++)
-            mapped_text_append(&e->prefixed, text.data + i, 1, source_end(e, i + 1) - base);
+    if (add_prefix(e, text, start, end)) {
         piece = (Str){e->prefixed.data, e->prefixed.len};
         e->map = e->prefixed.ends;
     } else if (map != NULL) {
@@ -104,7 +130,7 @@ static void encode_words(Encoder *e, Str text, size_t start, size_t end)
     } else {
         e->base = base + start;
     }
-    pretokenize(pre, e->regex, piece, encode_word, e);
+    pretokenize(&e->tokenizer->pre, e->regex, piece, encode_word, e);
     e->map = map;
     e->base = base;
 }
@@ -118,9 +144,10 @@ static void encode_fragment(Encoder *e, Str text, size_t offset)
     size_t base = e->base;
     e->base = base + offset;
     Str work = text;
-    if (tokenizer_normalize(e->tokenizer, text, &e->mapped)) {
-        work = (Str){e->mapped.data, e->mapped.len};
-        e->map = e->mapped.ends;
+    const MappedText *mapped = normalize(&e->tokenizer->norm, e->regex, text, &e->norm);
+    if (mapped != NULL) {
+        work = (Str){mapped->data == NULL ? "" : mapped->data, mapped->len};
+        e->map = mapped->ends;
     }
     AddedMatch match;
     size_t pos = 0;
@@ -168,35 +195,8 @@ void tokenizer_encode(const Tokenizer *tokenizer, Str text, SpecialParsing speci
     }
     bpe_scratch_free(&e.bpe);
     regex_scratch_free(e.regex);
-    mapped_text_free(&e.mapped);
+    norm_scratch_free(&e.norm);
     mapped_text_free(&e.prefixed);
-}
-
-bool tokenizer_normalize(const Tokenizer *tokenizer, Str text, MappedText *out)
-{
-    bool changed = false;
-    for (int i = 0; i < tokenizer->n_norms; i++) {
-        MappedText next = {0};
-        Str work = changed ? (Str){out->data, out->len} : text;
-        if (!unicode_normalize(tokenizer->norms[i], work, &next))
-            continue;
-        for (size_t k = 0; changed && k < next.len; k++)
-            next.ends[k] = out->ends[next.ends[k] - 1];
-        mapped_text_free(out);
-        *out = next;
-        changed = true;
-    }
-    return changed;
-}
-
-void tokenizer_decode(const Tokenizer *tokenizer, int32_t id, SpecialOutput special, Buf *out)
-{
-    if (id < 0 || id >= tokenizer->vocab.size)
-        return;
-    bool control = tokenizer->vocab.kinds[id] == TOKEN_CONTROL;
-    if (control && special == SPECIAL_HIDDEN)
-        return;
-    buf_str(out, tokenizer->vocab.bytes[id]);
 }
 
 /* ---- making ----------------------------------------------------------------------------- */
@@ -225,26 +225,28 @@ static void build_matchers(Tokenizer *t, Arena *out)
         }
     }
     added_build(&t->raw, t->added, keys, use, n, out);
-    MappedText mapped = {0};
+    NormScratch scratch = {0};
+    RegexScratch *regex = regex_scratch_new();
     n = 0;
     for (int32_t i = 0; i < t->n_added; i++) {
         if (!t->added[i].normalized)
             continue;
         keys[n] = t->added[i].content;
         bool valid = unicode_valid_prefix(keys[n]) == keys[n].len;
-        if (valid && tokenizer_normalize(t, keys[n], &mapped))
-            keys[n] = (Str){arena_strndup(out, mapped.data, mapped.len), mapped.len};
+        const MappedText *mapped = valid ? normalize(&t->norm, regex, keys[n], &scratch) : NULL;
+        if (mapped != NULL && mapped->len > 0)
+            keys[n] = (Str){arena_strndup(out, mapped->data, mapped->len), mapped->len};
         use[n++] = i;
     }
     added_build(&t->normalized, t->added, keys, use, n, out);
-    mapped_text_free(&mapped);
+    norm_scratch_free(&scratch);
+    regex_scratch_free(regex);
 }
 
 void tokenizer_finish(Tokenizer *t, Arena *out)
 {
     assert(t->vocab.by_text.slots != NULL && t->bpe.slots != NULL);
     build_matchers(t, out);
-    assert(t->n_norms <= TOKENIZER_MAX_NORMALIZERS);
     t->is_end = arena_array(out, bool, t->vocab.size + 1);
     for (size_t i = 0; i < COUNT_OF(end_texts); i++) {
         int32_t id = str_map_find(&t->vocab.by_text, str_of(end_texts[i]));
@@ -259,8 +261,10 @@ void tokenizer_finish(Tokenizer *t, Arena *out)
 
 void tokenizer_close(Tokenizer *tokenizer)
 {
-    if (tokenizer != NULL)
-        pretokenizer_close(&tokenizer->pre);
+    if (tokenizer == NULL)
+        return;
+    pretokenizer_close(&tokenizer->pre);
+    normalizer_close(&tokenizer->norm);
 }
 
 /* ---- questions -------------------------------------------------------------------------- */
@@ -305,6 +309,12 @@ int32_t tokenizer_pad(const Tokenizer *tokenizer)
 bool tokenizer_adds_bos(const Tokenizer *tokenizer)
 {
     return tokenizer->adds_bos == CHOICE_YES && tokenizer->special[ROLE_BOS] != TOKEN_NONE;
+}
+
+int32_t tokenizer_around(const Tokenizer *tokenizer, TextSide side, const int32_t **ids)
+{
+    *ids = side == TEXT_FRONT ? tokenizer->prefix : tokenizer->suffix;
+    return side == TEXT_FRONT ? tokenizer->n_prefix : tokenizer->n_suffix;
 }
 
 bool tokenizer_is_end(const Tokenizer *tokenizer, int32_t id)

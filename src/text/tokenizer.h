@@ -23,6 +23,8 @@ typedef enum TokenKind { /* as in GGUF's token_type */
 Tokenizer *tokenizer_from_gguf(const Gguf *gguf, Arena *out, Err *err);
 /* folder holds tokenizer.json and (optional) tokenizer_config.json, config.json. */
 Tokenizer *tokenizer_from_folder(const char *folder, Arena *out, Err *err);
+/* One tokenizer.json, with what lies beside it. It cannot be written back (no folder is known). */
+Tokenizer *tokenizer_from_file(const char *path, Arena *out, Err *err);
 void tokenizer_close(Tokenizer *tokenizer); /* safe on NULL */
 
 typedef struct TokenList {
@@ -46,6 +48,10 @@ void tokenizer_encode(const Tokenizer *tokenizer, Str text, SpecialParsing speci
 typedef enum SpecialOutput { SPECIAL_HIDDEN, SPECIAL_SHOWN } SpecialOutput;
 void tokenizer_decode(const Tokenizer *tokenizer, int32_t id, SpecialOutput special, Buf *out);
 
+/* Appends the text of a list, exactly as Hugging Face's decode() gives it: always valid UTF-8. */
+void tokenizer_decode_all(const Tokenizer *tokenizer, const int32_t *ids, size_t n,
+                          SpecialOutput special, Buf *out);
+
 int32_t tokenizer_size(const Tokenizer *tokenizer);
 int32_t tokenizer_find(const Tokenizer *tokenizer, Str text); /* TOKEN_NONE when absent */
 TokenKind tokenizer_kind(const Tokenizer *tokenizer, int32_t id);
@@ -55,6 +61,9 @@ int32_t tokenizer_bos(const Tokenizer *tokenizer);          /* TOKEN_NONE when t
 int32_t tokenizer_eos(const Tokenizer *tokenizer);
 int32_t tokenizer_pad(const Tokenizer *tokenizer);
 bool tokenizer_adds_bos(const Tokenizer *tokenizer);
+/* The tokens that the tokenizer itself puts in front of and behind a text; returns their number. */
+typedef enum TextSide { TEXT_FRONT, TEXT_BACK } TextSide;
+int32_t tokenizer_around(const Tokenizer *tokenizer, TextSide side, const int32_t **ids);
 /* Ends generation: eos and the end-of-turn tokens that the ecosystem knows by text. */
 bool tokenizer_is_end(const Tokenizer *tokenizer, int32_t id);
 /* The model's own chat template (Jinja), empty when it has none. */

@@ -1,11 +1,14 @@
 /* tokenizer_gguf.c — the tokenizer.* keys of GGUF files, read and written.
  *
  * Keys (ggml docs/gguf.md and llama.cpp's converter):
- *   tokenizer.ggml.model       "gpt2" = byte-level BPE; the only one read so far
+ *   tokenizer.ggml.model       "gpt2" = byte-level BPE, "llama" = SentencePiece with scores,
+ *                              "gemma4" = SentencePiece with merges
  *   tokenizer.ggml.pre         name of the pre-tokenizer (rows in pretokenize.c), absent: "default"
  *   tokenizer.ggml.tokens      one text a row, in the byte alphabet
  *   tokenizer.ggml.token_type  one TokenKind a row, absent: all normal
  *   tokenizer.ggml.merges      "left right" by rank
+ *   tokenizer.ggml.scores      "llama": one a row, the highest merges first
+ *   tokenizer.ggml.add_space_prefix  "llama": a space before each stretch of text, absent: yes
  *   tokenizer.ggml.{bos,eos,unknown,seperator,padding,cls,mask}_token_id  (spelled so)
  *   tokenizer.ggml.add_{bos,eos,sep}_token
  *   tokenizer.chat_template
@@ -14,6 +17,7 @@
  */
 #include "text/tokenizer_internal.h"
 
+#include <math.h>
 #include <string.h>
 
 static bool bad(Err *err, const char *what)
@@ -21,7 +25,19 @@ static bool bad(Err *err, const char *what)
     return err_set(err, ERR_DEP_MODEL_LOAD_FAILED, "the file's tokenizer %s", what);
 }
 
-static bool read_tokens(Tokenizer *t, const Gguf *gguf, Arena *out, Err *err)
+typedef struct ModelRow {
+    const char *name;
+    VocabScheme scheme;
+    bool scored; /* by scores, not by merges */
+} ModelRow;
+
+static const ModelRow model_rows[] = {
+    {GGUF_MODEL_BYTES, VOCAB_BYTES, false},
+    {GGUF_MODEL_SCORES, VOCAB_PIECES, true},
+    {GGUF_MODEL_PIECES, VOCAB_PIECES, false},
+};
+
+static bool read_tokens(Tokenizer *t, const Gguf *gguf, const ModelRow *model, Arena *out, Err *err)
 {
     const GgufValue *tokens = gguf_find(gguf, "tokenizer.ggml.tokens");
     const GgufValue *types = gguf_find(gguf, "tokenizer.ggml.token_type");
@@ -33,13 +49,16 @@ static bool read_tokens(Tokenizer *t, const Gguf *gguf, Arena *out, Err *err)
     if (types != NULL && !typed)
         return bad(err, "has a list 'tokenizer.ggml.token_type' that does not fit its tokens");
     vocab_init(&t->vocab, (int32_t)tokens->count, out);
+    t->vocab.scheme = model->scheme;
+    bool pieces = model->scheme == VOCAB_PIECES;
     for (int32_t i = 0; i < t->vocab.size; i++) {
         double kind = typed ? gguf_array_number(types, (uint64_t)i) : TOKEN_NORMAL;
         if (!(kind >= TOKEN_NORMAL && kind <= TOKEN_BYTE))
             return bad(err, "has a token type that is not known");
         t->vocab.texts[i] = tokens->as.strs[i];
         t->vocab.kinds[i] = (uint8_t)kind;
-        t->vocab.in_model[i] = t->vocab.kinds[i] == TOKEN_NORMAL;
+        t->vocab.in_model[i] = kind <= TOKEN_NORMAL || (pieces && kind >= TOKEN_BYTE) ||
+                               (pieces && !model->scored && kind >= TOKEN_USER_DEFINED);
     }
     vocab_finish(&t->vocab, out);
     return true;
@@ -63,8 +82,42 @@ static bool read_merges(Tokenizer *t, const Gguf *gguf, Arena *out, Err *err)
                            "merge %d '%.*s' of the file's tokenizer joins texts that are no tokens",
                            (int)rank, (int)min_i64((int64_t)line.len, 100), line.data);
     }
-    bpe_finish(&t->bpe, out);
     return true;
+}
+
+static bool read_scores(Tokenizer *t, const Gguf *gguf, Arena *out, Err *err)
+{
+    const GgufValue *scores = gguf_find(gguf, "tokenizer.ggml.scores");
+    if (scores == NULL || scores->type != GGUF_ARRAY || scores->element == GGUF_STRING ||
+        scores->element == GGUF_ARRAY || scores->count != (uint64_t)t->vocab.size)
+        return bad(err, "has no usable list 'tokenizer.ggml.scores'");
+    t->scores = arena_array(out, float, t->vocab.size);
+    for (int32_t i = 0; i < t->vocab.size; i++) {
+        t->scores[i] = (float)gguf_array_number(scores, (uint64_t)i);
+        if (!isfinite(t->scores[i]))
+            return bad(err, "has a score that is no number");
+    }
+    bpe_from_scores(&t->bpe, &t->vocab, t->scores, out);
+    return true;
+}
+
+/* Spaces become U+2581 before the merges and come back in the text. */
+static bool set_pieces(Tokenizer *t, bool space_prefix, Err *err)
+{
+    Str mark = STR(PRETOKENIZE_MARK);
+    NormStep prepend = {.kind = NORM_PREPEND, .content = mark};
+    NormStep replace = {.kind = NORM_REPLACE, .pattern = STR(" "), .content = mark};
+    t->bpe.byte_fallback = true;
+    t->bpe.fuse_unknown = true;
+    t->bpe.unknown = t->special[ROLE_UNKNOWN];
+    t->decoder = (Decoder){.mark = mark, .mark_content = STR(" "), .byte_pieces = true};
+    if (space_prefix) {
+        t->decoder.strip = STR(" ");
+        t->decoder.strip_left = 1;
+        if (!normalizer_add(&t->norm, prepend, err))
+            return false;
+    }
+    return normalizer_add(&t->norm, replace, err);
 }
 
 static void read_added(Tokenizer *t, Arena *out)
@@ -107,32 +160,54 @@ static bool read_roles(Tokenizer *t, const Gguf *gguf, Arena *out, Err *err)
     t->adds_bos = read_choice(gguf, "tokenizer.ggml.add_bos_token");
     t->adds_eos = read_choice(gguf, "tokenizer.ggml.add_eos_token");
     t->adds_sep = read_choice(gguf, "tokenizer.ggml.add_sep_token");
-    if (t->adds_bos == CHOICE_NOT_SAID && t->row->adds_bos)
+    if (t->adds_bos == CHOICE_NOT_SAID && (t->row == NULL ? t->scores != NULL : t->row->adds_bos))
         t->adds_bos = CHOICE_YES;
+    t->prefix = &t->special[ROLE_BOS];
+    t->suffix = &t->special[ROLE_EOS];
+    t->n_prefix = tokenizer_adds_bos(t);
+    t->n_suffix = t->adds_eos == CHOICE_YES && t->special[ROLE_EOS] != TOKEN_NONE;
     t->chat_template = gguf_str(gguf, "tokenizer.chat_template");
     return true;
 }
 
-static bool read_gguf(Tokenizer *t, const Gguf *gguf, Arena *out, Err *err)
+/* Byte-level BPE: the words come from the name of its pre-tokenizer. */
+static bool read_byte_level(Tokenizer *t, const Gguf *gguf, Arena *out, Err *err)
 {
-    Str model = gguf_str(gguf, "tokenizer.ggml.model");
-    if (model.len == 0)
-        return bad(err, "is missing (no 'tokenizer.ggml.model')");
-    if (!str_eq_text(model, "gpt2"))
-        return err_set(err, ERR_DEP_MODEL_LOAD_FAILED,
-                       "tokenizer model '%.*s' is not supported, only 'gpt2' (byte-level BPE)",
-                       (int)min_i64((int64_t)model.len, 100), model.data);
     Str pre = gguf_str(gguf, "tokenizer.ggml.pre");
-    t->row = pre_row_find(pre.len == 0 ? STR("default") : pre);
+    t->row = pre_row_find(pre.len == 0 ? STR("default") : pre, out);
     if (t->row == NULL)
         return err_set(err, ERR_DEP_MODEL_LOAD_FAILED, "pre-tokenizer '%.*s' is not supported",
                        (int)min_i64((int64_t)pre.len, 100), pre.data);
-    if (!read_tokens(t, gguf, out, err) || !read_merges(t, gguf, out, err) ||
-        !read_roles(t, gguf, out, err) || !pretokenizer_from_row(&t->pre, t->row, err))
-        return false;
     t->bpe.ignore_merges = t->row->ignore_merges;
-    if (t->row->nfc)
-        t->norms[t->n_norms++] = NORMAL_NFC;
+    t->decoder.bytes = true;
+    if (!pretokenizer_from_row(&t->pre, t->row, err))
+        return false;
+    return !t->row->nfc || normalizer_add(&t->norm, (NormStep){.form = NORMAL_NFC}, err);
+}
+
+static bool read_gguf(Tokenizer *t, const Gguf *gguf, Arena *out, Err *err)
+{
+    Str name = gguf_str(gguf, "tokenizer.ggml.model");
+    if (name.len == 0)
+        return bad(err, "is missing (no 'tokenizer.ggml.model')");
+    const ModelRow *model = NULL;
+    for (size_t i = 0; i < COUNT_OF(model_rows); i++)
+        if (str_eq_text(name, model_rows[i].name))
+            model = &model_rows[i];
+    if (model == NULL)
+        return err_set(err, ERR_DEP_MODEL_LOAD_FAILED,
+                       "tokenizer model '%.*s' is not supported, only '" GGUF_MODEL_BYTES
+                       "' (byte-level BPE) and '" GGUF_MODEL_SCORES "' (SentencePiece)",
+                       (int)min_i64((int64_t)name.len, 100), name.data);
+    bool pieces = model->scheme == VOCAB_PIECES;
+    if (!read_tokens(t, gguf, model, out, err) ||
+        !(model->scored ? read_scores(t, gguf, out, err) : read_merges(t, gguf, out, err)) ||
+        !(pieces || read_byte_level(t, gguf, out, err)) || !read_roles(t, gguf, out, err))
+        return false;
+    bool space_prefix = gguf_bool(gguf, "tokenizer.ggml.add_space_prefix", model->scored);
+    if (pieces && !set_pieces(t, space_prefix, err))
+        return false;
+    bpe_finish(&t->bpe, out);
     read_added(t, out);
     tokenizer_finish(t, out);
     return true;
@@ -147,100 +222,4 @@ Tokenizer *tokenizer_from_gguf(const Gguf *gguf, Arena *out, Err *err)
         return t;
     tokenizer_close(t);
     return NULL;
-}
-
-/* ---- writing ---------------------------------------------------------------------------- */
-
-static void write_tokens(const Tokenizer *t, GgufWriter *writer)
-{
-    const Vocab *vocab = &t->vocab;
-    size_t n = (size_t)vocab->size;
-    Str *texts = heap_resize(NULL, (n + 1) * sizeof(*texts));
-    int32_t *kinds = heap_resize(NULL, (n + 1) * sizeof(*kinds));
-    for (size_t i = 0; i < n; i++) {
-        texts[i] = vocab->texts[i];
-        kinds[i] = vocab->kinds[i];
-        assert(kinds[i] >= TOKEN_NORMAL && kinds[i] <= TOKEN_BYTE);
-    }
-    gguf_put_strs(writer, "tokenizer.ggml.tokens", texts, n);
-    gguf_put_i32s(writer, "tokenizer.ggml.token_type", kinds, n);
-    heap_free(texts);
-    heap_free(kinds);
-}
-
-/* A piece of a merge; a space inside it is written as U+0120, since a space parts the two. */
-static void put_piece(Str text, Buf *out)
-{
-    for (size_t i = 0; i < text.len; i++) {
-        if (text.data[i] == ' ')
-            buf_codepoint(out, ' ' + 256);
-        else
-            buf_char(out, text.data[i]);
-    }
-}
-
-static void write_merges(const Tokenizer *t, GgufWriter *writer)
-{
-    size_t n = (size_t)t->bpe.n_merges;
-    if (n == 0)
-        return;
-    Buf blob = {0};
-    size_t *starts = heap_resize(NULL, (n + 1) * sizeof(*starts));
-    for (size_t i = 0; i < n; i++) {
-        starts[i] = blob.len;
-        put_piece(t->vocab.texts[t->bpe.merges[i].left], &blob);
-        buf_char(&blob, ' ');
-        put_piece(t->vocab.texts[t->bpe.merges[i].right], &blob);
-    }
-    starts[n] = blob.len;
-    must(!blob.failed);
-    Str *lines = heap_resize(NULL, n * sizeof(*lines));
-    for (size_t i = 0; i < n; i++)
-        lines[i] = (Str){blob.data + starts[i], starts[i + 1] - starts[i]};
-    gguf_put_strs(writer, "tokenizer.ggml.merges", lines, n);
-    heap_free(lines);
-    heap_free(starts);
-    buf_free(&blob);
-}
-
-static void write_choice(GgufWriter *writer, const char *key, Choice choice)
-{
-    if (choice != CHOICE_NOT_SAID)
-        gguf_put_bool(writer, key, choice == CHOICE_YES);
-}
-
-bool tokenizer_can_write_gguf(const Tokenizer *tokenizer, Err *err)
-{
-    if (tokenizer->gguf != NULL || tokenizer->row != NULL)
-        return true;
-    return err_set(err, ERR_RUNTIME_GGUF_EXPORT_FAILED,
-                   "the tokenizer's pre-tokenizer has no name in GGUF files");
-}
-
-void tokenizer_write_gguf(const Tokenizer *t, GgufWriter *writer)
-{
-    assert(t != NULL && writer != NULL);
-    if (t->gguf != NULL) {
-        for (uint64_t i = 0; i < t->gguf->n_values; i++)
-            if (str_starts(t->gguf->values[i].key, "tokenizer."))
-                gguf_put_copy(writer, &t->gguf->values[i]);
-        return;
-    }
-    must(t->row != NULL); /* tokenizer_can_write_gguf was asked */
-    gguf_put_str(writer, "tokenizer.ggml.model", STR("gpt2"));
-    gguf_put_str(writer, "tokenizer.ggml.pre", str_of(t->row->name));
-    write_tokens(t, writer);
-    write_merges(t, writer);
-    for (int role = 0; role < ROLE_COUNT; role++) {
-        Buf key = {0};
-        buf_printf(&key, "tokenizer.ggml.%s_token_id", role_infos[role].gguf);
-        if (t->special[role] != TOKEN_NONE)
-            gguf_put_u32(writer, key.data, (uint32_t)t->special[role]);
-        buf_free(&key);
-    }
-    write_choice(writer, "tokenizer.ggml.add_bos_token", t->adds_bos);
-    write_choice(writer, "tokenizer.ggml.add_eos_token", t->adds_eos);
-    write_choice(writer, "tokenizer.ggml.add_sep_token", t->adds_sep);
-    if (t->chat_template.len > 0)
-        gguf_put_str(writer, "tokenizer.chat_template", t->chat_template);
 }

@@ -18,12 +18,18 @@
 #include <string.h>
 
 #include "core/file.h"
+#include "text/token_table.h"
 #include "text/tokenizer_internal.h"
 
-enum { TEMPLATE_MAX_BYTES = 1 << 20, HOLES_MAX = 1 << 16 };
+enum {
+    TEMPLATE_MAX_BYTES = 1 << 20,
+    HOLES_MAX = 1 << 16, /* rows that no token has, beyond the number of tokens */
+    AROUND_MAX = 16,     /* tokens before and behind a text */
+};
 
 typedef struct Source {
-    const Json *tokenizer; /* tokenizer.json */
+    const Json *tokenizer; /* tokenizer.json, perhaps without what is in the table */
+    const TokenTable *table;
     const Json *config;    /* tokenizer_config.json, NULL = absent */
     const Json *model;     /* config.json, NULL = absent */
 } Source;
@@ -47,19 +53,20 @@ static Str copy_str(Arena *out, Str text)
 /* ---- vocabulary ------------------------------------------------------------------------- */
 
 /* Largest id + 1 of model and added tokens, and the bytes of their texts. False: an id is bad. */
-static bool measure(const Json *vocab, const Json *added, int64_t *size, size_t *bytes, Err *err)
+static bool measure(const TokenTable *table, const Json *added, int64_t *size, size_t *bytes,
+                    Err *err)
 {
-    const char *key = NULL;
-    Json *value = NULL;
-    int64_t rows = (int64_t)json_len(vocab) + (int64_t)json_len(added);
+    int64_t rows = (int64_t)table->n_tokens + (int64_t)json_len(added);
     int64_t limit = min_i64(VOCAB_MAX_SIZE, 2 * rows + HOLES_MAX);
-    for (void *it = NULL; (it = json_next(vocab, it, &key, &value)) != NULL;) {
-        int64_t id = json_int(value, -1);
+    for (size_t i = 0; i < table->n_tokens; i++) {
+        Str text = table->tokens[i].text;
+        int64_t id = table->tokens[i].id;
         if (id < 0 || id >= limit)
             return err_set(err, ERR_DEP_MODEL_LOAD_FAILED,
-                           "token '%s' has an id that is not usable", key);
+                           "token '%.*s' has an id that is not usable",
+                           (int)min_i64((int64_t)text.len, 100), text.data);
         *size = max_i64(*size, id + 1);
-        *bytes += strlen(key);
+        *bytes += text.len;
     }
     for (size_t i = 0; i < json_len(added); i++) {
         const Json *token = json_at(added, i);
@@ -141,17 +148,18 @@ static int64_t model_vocab_size(const Json *model)
     return size > 0 ? size : json_int(json_get(json_get(model, "text_config"), "vocab_size"), 0);
 }
 
-static bool read_vocab(Tokenizer *t, const Source *source, Arena *out, Err *err)
+static bool read_vocab(Tokenizer *t, const Source *source, VocabScheme scheme, Arena *out,
+                       Err *err)
 {
-    const Json *vocab = json_get(json_get(source->tokenizer, "model"), "vocab");
+    const TokenTable *table = source->table;
     const Json *added = json_get(source->tokenizer, "added_tokens");
     int64_t size = 0;
     size_t bytes = 0, used = 0;
-    if (!json_is_object(vocab))
+    if (!table->has_vocab)
         return malformed(err, "model.vocab");
     if (!json_is_array(added) && !json_is_null(added))
         return malformed(err, "added_tokens");
-    if (!measure(vocab, added, &size, &bytes, err))
+    if (!measure(table, added, &size, &bytes, err))
         return false;
     if (size == 0)
         return malformed(err, "model.vocab");
@@ -159,14 +167,15 @@ static bool read_vocab(Tokenizer *t, const Source *source, Arena *out, Err *err)
     if (padded > VOCAB_MAX_SIZE)
         return err_set(err, ERR_DEP_MODEL_LOAD_FAILED, "'vocab_size' of config.json is too large");
     vocab_init(&t->vocab, (int32_t)max_i64(size, padded), out);
+    t->vocab.scheme = scheme;
     char *blob = arena_push(out, bytes + 1);
-    const char *key = NULL;
-    Json *value = NULL;
-    for (void *it = NULL; (it = json_next(vocab, it, &key, &value)) != NULL;) {
-        int64_t id = json_int(value, 0);
+    bool pieces = t->vocab.scheme == VOCAB_PIECES;
+    for (size_t i = 0; i < table->n_tokens; i++) {
+        int64_t id = table->tokens[i].id;
         assert(id >= 0 && id < t->vocab.size);
-        t->vocab.texts[id] = append_text(blob, &used, str_of(key));
-        t->vocab.kinds[id] = TOKEN_NORMAL;
+        Str text = append_text(blob, &used, table->tokens[i].text);
+        t->vocab.texts[id] = text;
+        t->vocab.kinds[id] = pieces && byte_piece(text) >= 0 ? TOKEN_BYTE : TOKEN_NORMAL;
         t->vocab.in_model[id] = true;
     }
     read_added(t, added, blob, &used, out);
@@ -178,72 +187,44 @@ static bool read_vocab(Tokenizer *t, const Source *source, Arena *out, Err *err)
 
 /* ---- model ------------------------------------------------------------------------------ */
 
-static bool read_merge(Tokenizer *t, const Json *json, int32_t rank, Err *err)
+static bool read_merge(Tokenizer *t, const TableMerge *merge, int32_t rank, Err *err)
 {
-    Str left = json_str(json_at(json, 0)), right = json_str(json_at(json, 1));
-    bool usable = json_is_array(json) && json_len(json) == 2;
-    if (json_is_string(json)) {
-        Str line = json_str(json);
-        const char *space = line.len > 1 ? memchr(line.data + 1, ' ', line.len - 1) : NULL;
-        usable = space != NULL;
-        size_t at = usable ? (size_t)(space - line.data) : line.len;
-        left = str_sub(line, 0, at);
-        right = str_sub(line, at + 1, line.len);
-    }
-    if (!usable || !bpe_set_merge(&t->bpe, rank, left, right))
-        return err_set(err, ERR_DEP_MODEL_LOAD_FAILED,
-                       "merge %d ('%.*s' and '%.*s') of tokenizer.json joins texts that are no "
-                       "tokens",
-                       (int)rank, (int)min_i64((int64_t)left.len, 60), left.data,
-                       (int)min_i64((int64_t)right.len, 60), right.data);
-    return true;
+    Str left = merge->left, right = merge->right;
+    if (bpe_set_merge(&t->bpe, rank, left, right))
+        return true;
+    return err_set(err, ERR_DEP_MODEL_LOAD_FAILED,
+                   "merge %d ('%.*s' and '%.*s') of tokenizer.json joins texts that are no tokens",
+                   (int)rank, (int)min_i64((int64_t)left.len, 60), left.data,
+                   (int)min_i64((int64_t)right.len, 60), right.data);
 }
 
-static bool read_model(Tokenizer *t, const Json *model, Arena *out, Err *err)
+static bool read_model(Tokenizer *t, const Source *source, Arena *out, Err *err)
 {
+    const TokenTable *table = source->table;
+    const Json *model = json_get(source->tokenizer, "model");
     static const char *const must_be_empty[] = {"continuing_subword_prefix", "end_of_word_suffix"};
-    const Json *merges = json_get(model, "merges"), *type = json_get(model, "type");
-    if (!json_is_null(type) && !str_eq_text(json_str(type), "BPE"))
-        return unsupported(err, "model", json_str(type));
-    if (!json_is_array(merges) || json_len(merges) > BPE_MAX_MERGES)
+    if (!table->has_merges || table->n_merges > BPE_MAX_MERGES)
         return malformed(err, "model.merges");
     for (size_t i = 0; i < COUNT_OF(must_be_empty); i++)
         if (json_str(json_get(model, must_be_empty[i])).len > 0)
             return unsupported(err, "model setting", str_of(must_be_empty[i]));
-    if (json_bool(json_get(model, "byte_fallback"), false))
+    bool byte_fallback = json_bool(json_get(model, "byte_fallback"), false);
+    if (byte_fallback && t->vocab.scheme == VOCAB_BYTES)
         return unsupported(err, "model setting", STR("byte_fallback"));
     double dropout = json_double(json_get(model, "dropout"), 0);
     if (dropout < 0 || dropout > 0)
         return unsupported(err, "model setting", STR("dropout"));
-    bpe_init(&t->bpe, &t->vocab, (int32_t)json_len(merges), out);
+    bpe_init(&t->bpe, &t->vocab, (int32_t)table->n_merges, out);
     for (int32_t rank = 0; rank < t->bpe.n_merges; rank++)
-        if (!read_merge(t, json_at(merges, (size_t)rank), rank, err))
+        if (!read_merge(t, &table->merges[rank], rank, err))
             return false;
-    bpe_finish(&t->bpe, out);
+    t->bpe.byte_fallback = byte_fallback;
     t->bpe.ignore_merges = json_bool(json_get(model, "ignore_merges"), false);
     t->bpe.fuse_unknown = json_bool(json_get(model, "fuse_unk"), false);
     Str unknown = json_str(json_get(model, "unk_token"));
     if (unknown.len > 0)
         t->bpe.unknown = str_map_find(&t->vocab.by_text, unknown);
-    return true;
-}
-
-static bool read_normalizer(Tokenizer *t, const Json *json, int depth, Err *err)
-{
-    if (json_is_null(json))
-        return true;
-    Str type = json_str(json_get(json, "type"));
-    if (str_eq_text(type, "Sequence") && depth < 4) {
-        const Json *list = json_get(json, "normalizers");
-        for (size_t i = 0; i < json_len(list); i++)
-            if (!read_normalizer(t, json_at(list, i), depth + 1, err))
-                return false;
-        return true;
-    }
-    NormalForm form;
-    if (!normal_form_from_name(type, &form) || t->n_norms == TOKENIZER_MAX_NORMALIZERS)
-        return unsupported(err, "normalizer", type);
-    t->norms[t->n_norms++] = form;
+    bpe_finish(&t->bpe, out);
     return true;
 }
 
@@ -315,7 +296,57 @@ static void read_template(Tokenizer *t, const Json *json)
     read_pair_template(t, json_get(json, "pair"), first, last);
 }
 
-static bool read_post_processor(Tokenizer *t, const Json *json, int depth, Err *err)
+/* The ids that one special item of a template stands for. */
+static void add_special_item(const Json *json, Str name, int32_t size, int32_t *ids, int32_t *n)
+{
+    const Json *tokens = json_get(json, "special_tokens");
+    Buf key = {0};
+    buf_str(&key, name);
+    buf_text(&key, "");
+    const Json *list = json_get(json_get(tokens, key.data), "ids");
+    buf_free(&key);
+    for (size_t i = 0; i < json_len(list) && *n < AROUND_MAX; i++) {
+        int64_t id = json_int(json_at(list, i), -1);
+        if (id >= 0 && id < size)
+            ids[(*n)++] = (int32_t)id;
+    }
+}
+
+/* The tokens before and behind the text in the template of a single text. */
+static void read_around(Tokenizer *t, const Json *json, Arena *out)
+{
+    const Json *single = json_get(json, "single");
+    t->prefix = arena_array(out, int32_t, AROUND_MAX);
+    t->suffix = arena_array(out, int32_t, AROUND_MAX);
+    t->n_prefix = t->n_suffix = 0;
+    bool behind = false;
+    for (size_t i = 0; i < json_len(single); i++) {
+        const Json *item = json_at(single, i);
+        Str name = template_token(item);
+        behind = behind || json_get(item, "Sequence") != NULL;
+        if (name.len > 0)
+            add_special_item(json, name, t->vocab.size, behind ? t->suffix : t->prefix,
+                             behind ? &t->n_suffix : &t->n_prefix);
+    }
+}
+
+/* {"cls": [text, id], "sep": [text, id]}: BERT's and RoBERTa's way to say it. */
+static bool read_cls_sep(Tokenizer *t, const Json *json, Arena *out)
+{
+    int64_t cls = json_int(json_at(json_get(json, "cls"), 1), -1);
+    int64_t sep = json_int(json_at(json_get(json, "sep"), 1), -1);
+    if (cls < 0 || cls >= t->vocab.size || sep < 0 || sep >= t->vocab.size)
+        return false;
+    t->prefix = arena_array(out, int32_t, AROUND_MAX);
+    t->suffix = arena_array(out, int32_t, AROUND_MAX);
+    t->prefix[0] = (int32_t)cls;
+    t->suffix[0] = (int32_t)sep;
+    t->n_prefix = t->n_suffix = 1;
+    t->adds_bos = t->adds_eos = CHOICE_YES;
+    return true;
+}
+
+static bool read_post_processor(Tokenizer *t, const Json *json, int depth, Arena *out, Err *err)
 {
     if (json_is_null(json))
         return true;
@@ -323,7 +354,7 @@ static bool read_post_processor(Tokenizer *t, const Json *json, int depth, Err *
     if (str_eq_text(type, "Sequence") && depth < 4) {
         const Json *list = json_get(json, "processors");
         for (size_t i = 0; i < json_len(list); i++)
-            if (!read_post_processor(t, json_at(list, i), depth + 1, err))
+            if (!read_post_processor(t, json_at(list, i), depth + 1, out, err))
                 return false;
         return true;
     }
@@ -332,18 +363,13 @@ static bool read_post_processor(Tokenizer *t, const Json *json, int depth, Err *
         t->adds_eos = t->adds_eos == CHOICE_NOT_SAID ? CHOICE_NO : t->adds_eos;
         return true;
     }
+    if (str_eq_text(type, "BertProcessing") || str_eq_text(type, "RobertaProcessing"))
+        return read_cls_sep(t, json, out) || malformed(err, "post_processor");
     if (!str_eq_text(type, "TemplateProcessing"))
         return unsupported(err, "post-processor", type);
     read_template(t, json);
+    read_around(t, json, out);
     return true;
-}
-
-static bool check_decoder(const Json *json, Err *err)
-{
-    Str type = json_str(json_get(json, "type"));
-    if (json_is_null(json) || str_eq_text(type, "ByteLevel"))
-        return true;
-    return unsupported(err, "decoder", type);
 }
 
 static void read_config_choice(Choice *choice, const Json *config, const char *key)
@@ -353,13 +379,13 @@ static void read_config_choice(Choice *choice, const Json *config, const char *k
         *choice = json_bool(value, false) ? CHOICE_YES : CHOICE_NO;
 }
 
-static bool read_roles(Tokenizer *t, const Source *source, Err *err)
+static bool read_roles(Tokenizer *t, const Source *source, Arena *out, Err *err)
 {
     assert(t->vocab.by_text.slots != NULL);
     t->adds_bos = t->adds_eos = t->adds_sep = CHOICE_NOT_SAID;
     for (int role = 0; role < ROLE_COUNT; role++)
         t->special[role] = find_text(t, role_text(source->config, (SpecialRole)role));
-    if (!read_post_processor(t, json_get(source->tokenizer, "post_processor"), 0, err))
+    if (!read_post_processor(t, json_get(source->tokenizer, "post_processor"), 0, out, err))
         return false;
     for (int role = 0; role < ROLE_COUNT; role++) {
         Buf key = {0};
@@ -391,34 +417,67 @@ static Str config_template(const Json *config)
 
 static bool read_source(Tokenizer *t, const Source *source, Arena *out, Err *err)
 {
-    const Json *root = source->tokenizer;
-    if (!json_is_object(json_get(root, "model")))
+    const Json *root = source->tokenizer, *model = json_get(root, "model");
+    if (!json_is_object(model))
         return malformed(err, "model");
+    const Json *type = json_get(model, "type");
+    if (!json_is_null(type) && !str_eq_text(json_str(type), "BPE"))
+        return unsupported(err, "model", json_str(type));
     bool byte_level = false;
     if (!pretokenizer_from_json(&t->pre, json_get(root, "pre_tokenizer"), &byte_level, out, err) ||
-        !check_decoder(json_get(root, "decoder"), err) ||
-        !read_normalizer(t, json_get(root, "normalizer"), 0, err) ||
-        !read_vocab(t, source, out, err) || !read_model(t, json_get(root, "model"), out, err) ||
-        !read_roles(t, source, err))
+        !decoder_from_json(&t->decoder, json_get(root, "decoder"), out, err) ||
+        !normalizer_from_json(&t->norm, json_get(root, "normalizer"), out, err) ||
+        !read_vocab(t, source, byte_level ? VOCAB_BYTES : VOCAB_PIECES, out, err) ||
+        !read_model(t, source, out, err) || !read_roles(t, source, out, err))
         return false;
-    if (!byte_level)
-        return unsupported(err, "pre-tokenizer", STR("without ByteLevel"));
-    t->row = pre_row_recognise(&t->pre, t->bpe.ignore_merges);
+    if (byte_level)
+        t->row = pre_row_recognise(&t->pre, t->bpe.ignore_merges);
     t->chat_template = copy_str(out, config_template(source->config));
     tokenizer_finish(t, out);
     return true;
+}
+
+static Tokenizer *make(const Source *source, Arena *out, Err *err)
+{
+    Tokenizer *t = arena_new(out, Tokenizer);
+    if (read_source(t, source, out, err))
+        return t;
+    tokenizer_close(t);
+    return NULL;
 }
 
 Tokenizer *tokenizer_from_json(const Json *tokenizer, const Json *config, const Json *model,
                                Arena *out, Err *err)
 {
     assert(tokenizer != NULL && out != NULL);
-    Tokenizer *t = arena_new(out, Tokenizer);
-    Source source = {tokenizer, config, model};
-    if (read_source(t, &source, out, err))
-        return t;
-    tokenizer_close(t);
-    return NULL;
+    TokenTable table = {0};
+    Tokenizer *t = NULL;
+    if (token_table_from_json(&table, json_get(tokenizer, "model"), err)) {
+        Source source = {tokenizer, &table, config, model};
+        t = make(&source, out, err);
+    }
+    token_table_free(&table);
+    return t;
+}
+
+Tokenizer *tokenizer_from_text(Str tokenizer, const char *subject, const Json *config,
+                               const Json *model, Arena *out, Err *err)
+{
+    TokenTable table = {0};
+    Buf rest = {0};
+    Tokenizer *t = NULL;
+    Json *json = NULL;
+    if (token_table_scan(&table, tokenizer, out, &rest, err))
+        json = json_parse((Str){rest.data == NULL ? "" : rest.data, rest.len}, subject,
+                          ERR_DEP_MODEL_LOAD_FAILED, err);
+    if (json != NULL) {
+        Source source = {json, &table, config, model};
+        t = make(&source, out, err);
+    }
+    json_free(json);
+    buf_free(&rest);
+    token_table_free(&table);
+    return t;
 }
 
 /* *json stays NULL when there is no such file. */
@@ -440,24 +499,41 @@ static bool read_template_file(Tokenizer *t, const char *folder, Arena *out, Err
                      err);
 }
 
-Tokenizer *tokenizer_from_folder(const char *folder, Arena *out, Err *err)
+/* `path` is the tokenizer.json, `folder` where the files beside it are. */
+static Tokenizer *load(const char *path, const char *folder, Arena *out, Err *err)
 {
-    assert(folder != NULL);
-    Json *tokenizer = NULL, *config = NULL, *model = NULL;
+    FileMap map = {0};
+    Json *config = NULL, *model = NULL;
     Tokenizer *t = NULL;
-    tokenizer = json_load(path_join(out, folder, "tokenizer.json"), ERR_DEP_MODEL_LOAD_FAILED, err);
-    if (tokenizer != NULL && load_beside(folder, "tokenizer_config.json", &config, out, err) &&
+    if (file_map(&map, path, ERR_DEP_MODEL_LOAD_FAILED, err) &&
+        load_beside(folder, "tokenizer_config.json", &config, out, err) &&
         load_beside(folder, "config.json", &model, out, err))
-        t = tokenizer_from_json(tokenizer, config, model, out, err);
-    if (t != NULL) {
-        t->folder = arena_strdup(out, folder);
-        if (!read_template_file(t, folder, out, err)) {
-            tokenizer_close(t);
-            t = NULL;
-        }
+        t = tokenizer_from_text((Str){(const char *)map.data, map.size}, path, config, model, out,
+                                err);
+    if (t != NULL && !read_template_file(t, folder, out, err)) {
+        tokenizer_close(t);
+        t = NULL;
     }
     json_free(model);
     json_free(config);
-    json_free(tokenizer);
+    file_unmap(&map);
     return t;
+}
+
+Tokenizer *tokenizer_from_folder(const char *folder, Arena *out, Err *err)
+{
+    assert(folder != NULL);
+    Tokenizer *t = load(path_join(out, folder, "tokenizer.json"), folder, out, err);
+    if (t != NULL)
+        t->folder = arena_strdup(out, folder);
+    return t;
+}
+
+Tokenizer *tokenizer_from_file(const char *path, Arena *out, Err *err)
+{
+    assert(path != NULL);
+    const char *slash = strrchr(path, '/');
+    const char *folder =
+        slash == NULL ? "." : arena_strndup(out, path, (size_t)(slash - path) + (slash == path));
+    return load(path, folder, out, err);
 }

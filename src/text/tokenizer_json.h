@@ -12,4 +12,9 @@
 Tokenizer *tokenizer_from_json(const Json *tokenizer, const Json *config, const Json *model,
                                Arena *out, Err *err);
 
+/* The same from the text of a tokenizer.json, without a tree for its long lists; `subject` names it
+ * in errors. */
+Tokenizer *tokenizer_from_text(Str tokenizer, const char *subject, const Json *config,
+                               const Json *model, Arena *out, Err *err);
+
 #endif

@@ -61,21 +61,6 @@ static Json *added_json(const Tokenizer *t)
     return list;
 }
 
-static Json *normalizer_json(const Tokenizer *t)
-{
-    if (t->n_norms == 0)
-        return json_new_null();
-    Json *list = json_new_array(), *json = json_new_object();
-    for (int i = 0; i < t->n_norms; i++) {
-        Json *form = json_new_object();
-        json_put(form, "type", json_new_text(normal_form_name(t->norms[i])));
-        json_add(list, form);
-    }
-    json_put(json, "type", json_new_text("Sequence"));
-    json_put(json, "normalizers", list);
-    return json;
-}
-
 static Json *byte_level_json(void)
 {
     Json *json = json_new_object();
@@ -156,11 +141,14 @@ static Json *model_json(const Tokenizer *t)
     }
     json_put(json, "type", json_new_text("BPE"));
     json_put(json, "dropout", json_new_null());
-    json_put(json, "unk_token", json_new_null());
+    Json *unknown = t->bpe.unknown == TOKEN_NONE
+                        ? json_new_null()
+                        : json_new_str(t->vocab.texts[t->bpe.unknown]);
+    json_put(json, "unk_token", unknown);
     json_put(json, "continuing_subword_prefix", json_new_null());
     json_put(json, "end_of_word_suffix", json_new_null());
-    json_put(json, "fuse_unk", json_new_bool(false));
-    json_put(json, "byte_fallback", json_new_bool(false));
+    json_put(json, "fuse_unk", json_new_bool(t->bpe.fuse_unknown));
+    json_put(json, "byte_fallback", json_new_bool(t->bpe.byte_fallback));
     json_put(json, "ignore_merges", json_new_bool(t->bpe.ignore_merges));
     json_put(json, "vocab", vocab_json(&t->vocab));
     json_put(json, "merges", merges);
@@ -174,10 +162,10 @@ static Json *tokenizer_json(const Tokenizer *t)
     json_put(json, "truncation", json_new_null());
     json_put(json, "padding", json_new_null());
     json_put(json, "added_tokens", added_json(t));
-    json_put(json, "normalizer", normalizer_json(t));
-    json_put(json, "pre_tokenizer", pretokenizer_to_json(&t->pre));
+    json_put(json, "normalizer", normalizer_to_json(&t->norm));
+    json_put(json, "pre_tokenizer", pretokenizer_to_json(&t->pre, t->vocab.scheme == VOCAB_BYTES));
     json_put(json, "post_processor", post_processor_json(t));
-    json_put(json, "decoder", byte_level_json());
+    json_put(json, "decoder", decoder_to_json(&t->decoder));
     json_put(json, "model", model_json(t));
     return json;
 }

@@ -44,19 +44,41 @@ bool normal_form_from_name(Str name, NormalForm *form)
     return false;
 }
 
+/* Room for len more bytes. */
+static void reserve(MappedText *mapped, size_t len)
+{
+    if (mapped->capacity - mapped->len >= len)
+        return;
+    size_t capacity = mapped->capacity * 2 + len + 64;
+    mapped->data = heap_resize(mapped->data, capacity);
+    mapped->ends = heap_resize(mapped->ends, capacity * sizeof(*mapped->ends));
+    mapped->capacity = capacity;
+}
+
 void mapped_text_append(MappedText *mapped, const char *data, size_t len, size_t source_end)
 {
     assert(source_end <= UINT32_MAX);
     assert(mapped->len == 0 || mapped->ends[mapped->len - 1] <= source_end);
-    if (mapped->capacity - mapped->len < len) {
-        size_t capacity = mapped->capacity * 2 + len + 64;
-        mapped->data = heap_resize(mapped->data, capacity);
-        mapped->ends = heap_resize(mapped->ends, capacity * sizeof(*mapped->ends));
-        mapped->capacity = capacity;
-    }
+    if (len == 0)
+        return;
+    reserve(mapped, len);
     memcpy(mapped->data + mapped->len, data, len);
     for (size_t i = 0; i < len; i++)
         mapped->ends[mapped->len + i] = (uint32_t)source_end;
+    mapped->len += len;
+}
+
+void mapped_text_copy(MappedText *mapped, const char *data, size_t len, size_t source)
+{
+    assert(source + len <= UINT32_MAX);
+    assert(mapped->len == 0 || mapped->ends[mapped->len - 1] <= source + 1);
+    if (len == 0)
+        return;
+    reserve(mapped, len);
+    memcpy(mapped->data + mapped->len, data, len);
+    uint32_t *ends = mapped->ends + mapped->len;
+    for (size_t i = 0; i < len; i++)
+        ends[i] = (uint32_t)(source + i + 1);
     mapped->len += len;
 }
 
@@ -85,6 +107,23 @@ static size_t sequence_bytes(const uint8_t *s, size_t left)
         if ((s[i] & 0xC0) != 0x80)
             return 0;
     return need;
+}
+
+size_t unicode_broken_bytes(Str text)
+{
+    assert(text.len > 0);
+    const uint8_t *s = (const uint8_t *)text.data;
+    uint8_t lead = s[0];
+    if (lead < 0xC2 || lead > 0xF4 || text.len == 1)
+        return 1;
+    uint8_t low = lead == 0xE0 ? 0xA0 : lead == 0xF0 ? 0x90 : 0x80;
+    uint8_t high = lead == 0xED ? 0x9F : lead == 0xF4 ? 0x8F : 0xBF;
+    if (s[1] < low || s[1] > high)
+        return 1;
+    size_t need = lead >= 0xF0 ? 4 : lead >= 0xE0 ? 3 : 2, n = 2;
+    while (n < need && n < text.len && (s[n] & 0xC0) == 0x80)
+        n++;
+    return n;
 }
 
 size_t unicode_valid_prefix(Str text)
@@ -205,8 +244,7 @@ bool unicode_normalize(NormalForm form, Str text, MappedText *out)
     if (pos == text.len)
         return false;
     MappedText result = {0};
-    for (size_t i = 0; i < pos; i++)
-        mapped_text_append(&result, text.data + i, 1, i + 1);
+    mapped_text_copy(&result, text.data, pos, 0);
     utf8proc_option_t options = form_options[form];
     while (pos < text.len) {
         size_t bytes = 0, end = pos;

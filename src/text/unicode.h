@@ -21,10 +21,15 @@ typedef struct MappedText {
     size_t len, capacity;
 } MappedText;
 void mapped_text_append(MappedText *mapped, const char *data, size_t len, size_t source_end);
+/* Appends len bytes that stand at `source` there, each mapped to itself. */
+void mapped_text_copy(MappedText *mapped, const char *data, size_t len, size_t source);
 void mapped_text_free(MappedText *mapped);
 
 /* Length of the longest prefix that is valid UTF-8. */
 size_t unicode_valid_prefix(Str text);
+/* Bytes of the broken sequence at the start of `text`: as much of it as could have become a
+ * character (Unicode Standard, 3.9, "maximal subpart"), at least one. */
+size_t unicode_broken_bytes(Str text);
 /* Brings valid UTF-8 into the form. False, `out` untouched, when the text already is in it. */
 bool unicode_normalize(NormalForm form, Str text, MappedText *out);
 bool unicode_is_space(uint32_t codepoint);

@@ -1,4 +1,4 @@
-/* vocab.c — see vocab.h. Owns the hash from text to row and the byte alphabet.
+/* vocab.c — see vocab.h. Owns the hash from text to row, the byte alphabet and byte pieces.
  *
  * The hash multiplies 8 bytes at a time, with open addressing at half load; it never grows after
  * it is made, because the number of rows is known.
@@ -108,9 +108,30 @@ static size_t spell_bytes(Str text, char *out)
     return len;
 }
 
+static int hex_digit(char c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    if (c >= 'A' && c <= 'F')
+        return c - 'A' + 10;
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+int byte_piece(Str text)
+{
+    if (text.len != 6 || !str_starts(text, "<0x") || text.data[5] != '>')
+        return -1;
+    int high = hex_digit(text.data[3]), low = hex_digit(text.data[4]);
+    return high < 0 || low < 0 ? -1 : high * 16 + low;
+}
+
 static void fill_bytes(Vocab *vocab, Arena *out)
 {
     size_t total = 0;
+    if (vocab->scheme == VOCAB_PIECES) {
+        memcpy(vocab->bytes, vocab->texts, (size_t)vocab->size * sizeof(*vocab->bytes));
+        return;
+    }
     for (int32_t i = 0; i < vocab->size; i++)
         total += vocab->in_model[i] ? vocab->texts[i].len : 0;
     char *blob = arena_push(out, total + 1);
@@ -128,6 +149,33 @@ static void fill_bytes(Vocab *vocab, Arena *out)
     }
 }
 
+static void claim(int32_t *slot, int32_t row)
+{
+    if (*slot == TOKEN_NONE)
+        *slot = row;
+}
+
+static void add_model_row(Vocab *vocab, int32_t row)
+{
+    Str bytes = vocab->bytes[row];
+    str_map_add(&vocab->by_bytes, row);
+    vocab->longest = bytes.len > vocab->longest ? bytes.len : vocab->longest;
+    assert(bytes.len > 0 && vocab->longest >= bytes.len);
+    if (vocab->scheme == VOCAB_BYTES) {
+        if (bytes.len == 1)
+            claim(&vocab->byte_ids[(uint8_t)bytes.data[0]], row);
+        return;
+    }
+    size_t pos = 0;
+    uint32_t codepoint = 0;
+    if (bytes.len <= 3 && utf8_next(bytes, &pos, &codepoint) && pos == bytes.len &&
+        utf8_valid(bytes))
+        claim(&vocab->char_ids[codepoint], row);
+    int byte = byte_piece(bytes);
+    if (byte >= 0)
+        claim(&vocab->byte_ids[byte], row);
+}
+
 void vocab_finish(Vocab *vocab, Arena *out)
 {
     assert(vocab->texts != NULL && vocab->longest == 0);
@@ -136,15 +184,14 @@ void vocab_finish(Vocab *vocab, Arena *out)
     str_map_init(&vocab->by_bytes, vocab->bytes, vocab->size, out);
     for (int b = 0; b < 256; b++)
         vocab->byte_ids[b] = TOKEN_NONE;
+    if (vocab->scheme == VOCAB_PIECES) {
+        vocab->char_ids = arena_push(out, VOCAB_CHARS * sizeof(*vocab->char_ids));
+        memset(vocab->char_ids, 0xFF, VOCAB_CHARS * sizeof(*vocab->char_ids));
+    }
     for (int32_t i = 0; i < vocab->size; i++) {
         if (vocab->kinds[i] != TOKEN_UNUSED || vocab->texts[i].len > 0)
             str_map_add(&vocab->by_text, i);
-        Str bytes = vocab->bytes[i];
-        if (!vocab->in_model[i] || bytes.len == 0)
-            continue;
-        str_map_add(&vocab->by_bytes, i);
-        vocab->longest = bytes.len > vocab->longest ? bytes.len : vocab->longest;
-        if (bytes.len == 1 && vocab->byte_ids[(uint8_t)bytes.data[0]] == TOKEN_NONE)
-            vocab->byte_ids[(uint8_t)bytes.data[0]] = i;
+        if (vocab->in_model[i] && vocab->bytes[i].len > 0)
+            add_model_row(vocab, i);
     }
 }

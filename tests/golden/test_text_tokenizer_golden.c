@@ -4,6 +4,7 @@
  * The model file is named by BP_TEST_MODEL or is a .gguf in <repository>/.cache/models; without one
  * the tests are skipped. With arguments the program is a tool for tokenizer/compare.py instead:
  *     test_text_tokenizer_golden ids MODEL.gguf|FOLDER TEXTS.jsonl    one JSON array of ids a line
+ *     test_text_tokenizer_golden back MODEL.gguf|FOLDER TEXTS.jsonl   and the decoded text
  *     test_text_tokenizer_golden folder MODEL.gguf|FOLDER OUT         writes tokenizer.json to OUT
  *     test_text_tokenizer_golden gguf MODEL.gguf|FOLDER OUT.gguf      writes the tokenizer.* keys
  *     test_text_tokenizer_golden speed MODEL.gguf|FOLDER TEXT         MB/s over a plain text file
@@ -206,7 +207,27 @@ static void roles_of_the_real_model(void **state)
 
 /* ---- the tool --------------------------------------------------------------------------- */
 
-static int print_ids(const Tokenizer *t, Str rest)
+static void print_back(const Tokenizer *t, const TokenList *ids)
+{
+    Json *json = json_new_object(), *list = json_new_array();
+    Buf text = {0}, line = {0};
+    for (size_t i = 0; i < ids->len; i++)
+        json_add(list, json_new_int(ids->ids[i]));
+    tokenizer_decode_all(t, ids->ids, ids->len, SPECIAL_SHOWN, &text);
+    json_put(json, "ids", list);
+    Json *bytes = json_new_array(); /* not a string: the text may hold a NUL */
+    uint32_t codepoint = 0;
+    for (size_t pos = 0; utf8_next(buf_view(&text), &pos, &codepoint);)
+        json_add(bytes, json_new_int(codepoint));
+    json_put(json, "text", bytes);
+    json_write(json, (JsonStyle){0}, &line);
+    puts(line.data);
+    json_free(json);
+    buf_free(&text);
+    buf_free(&line);
+}
+
+static int print_ids(const Tokenizer *t, Str rest, bool back)
 {
     Str line;
     Buf text = {0};
@@ -220,9 +241,12 @@ static int print_ids(const Tokenizer *t, Str rest)
         SpecialParsing special =
             json_bool(json_get(row, "special"), true) ? SPECIAL_PARSED : SPECIAL_AS_TEXT;
         tokenizer_encode(t, (Str){text.len == 0 ? "" : text.data, text.len}, special, &ids, NULL);
-        for (size_t i = 0; i < ids.len; i++)
+        for (size_t i = 0; i < ids.len && !back; i++)
             printf("%s%d", i == 0 ? "[" : ",", ids.ids[i]);
-        printf("%s]\n", ids.len == 0 ? "[" : "");
+        if (back)
+            print_back(t, &ids);
+        else
+            printf("%s]\n", ids.len == 0 ? "[" : "");
         token_list_free(&ids);
         json_free(row);
     }
@@ -270,7 +294,9 @@ static int tool(char **argv)
     fprintf(stderr, "loaded in %.3f s\n", os_now() - start);
     int rc = 1;
     if (strcmp(argv[1], "ids") == 0)
-        rc = print_ids(f.tokenizer, read_text(&f.arena, argv[3]));
+        rc = print_ids(f.tokenizer, read_text(&f.arena, argv[3]), false);
+    else if (strcmp(argv[1], "back") == 0)
+        rc = print_ids(f.tokenizer, read_text(&f.arena, argv[3]), true);
     else if (strcmp(argv[1], "speed") == 0)
         rc = print_speed(f.tokenizer, read_text(&f.arena, argv[3]));
     else if (strcmp(argv[1], "gguf") == 0)

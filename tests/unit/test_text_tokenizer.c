@@ -283,10 +283,16 @@ static const BadCase bad_cases[] = {
     {"{\"added_tokens\":[{\"id\":1,\"content\":\"\"}]}", "added token 0"},
     {"{\"added_tokens\":7}", "'added_tokens'"},
     {"{\"normalizer\":{\"type\":\"StripAccents\"}}", "normalizer 'StripAccents'"},
-    {"{\"pre_tokenizer\":null}", "without ByteLevel"},
-    {"{\"pre_tokenizer\":{\"type\":\"Metaspace\"}}", "pre-tokenizer 'Metaspace'"},
-    {"{\"decoder\":{\"type\":\"Metaspace\"}}", "decoder 'Metaspace'"},
-    {"{\"post_processor\":{\"type\":\"BertProcessing\"}}", "post-processor 'BertProcessing'"},
+    {"{\"pre_tokenizer\":{\"type\":\"UnicodeScripts\"}}", "pre-tokenizer 'UnicodeScripts'"},
+    {"{\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Digits\"},"
+     "{\"type\":\"Metaspace\"}]}}", "'Metaspace' of the tokenizer after another"},
+    {"{\"pre_tokenizer\":{\"type\":\"Metaspace\",\"prepend_scheme\":\"often\"}}", "prepend_scheme"},
+    {"{\"normalizer\":{\"type\":\"Replace\",\"content\":\"a\"}}", "has no pattern"},
+    {"{\"normalizer\":{\"type\":\"Replace\",\"pattern\":{\"Regex\":\"(\"}}}", "does not compile"},
+    {"{\"decoder\":{\"type\":\"WordPiece\"}}", "decoder 'WordPiece'"},
+    {"{\"decoder\":{\"type\":\"Strip\",\"content\":\" \",\"start\":1}}", "decoder 'Strip'"},
+    {"{\"post_processor\":{\"type\":\"BertProcessing\"}}", "'post_processor'"},
+    {"{\"post_processor\":{\"type\":\"Other\"}}", "post-processor 'Other'"},
     {"{\"pre_tokenizer\":{\"type\":\"Split\",\"behavior\":\"Isolated\",\"pattern\":"
      "{\"Regex\":\"(\"}}}", "does not compile"},
     {"{\"pre_tokenizer\":{\"type\":\"Split\",\"behavior\":\"Isolated\",\"pattern\":"
