@@ -62,6 +62,9 @@ template <int D, int GROUPS, int STAGES> struct KeysShared {
         ROWS_AT = DY_AT + STAGES * Q_BYTES, BARRIERS_AT = ROWS_AT + 2 * STAGES * ROW_BYTES,
         BYTES = BARRIERS_AT + (1 + 2 * STAGES) * 8 + TILE_ALIGN
     };
+    static_assert(D % PANEL_COLUMNS == 0, "a head is whole panels");
+    static_assert(Q_AT % TILE_ALIGN == 0 && DY_AT % TILE_ALIGN == 0, "tiles are aligned");
+    static_assert(BARRIERS_AT % 8 == 0 && BYTES <= BLOCK_SHARED_BYTES, "fits in a block");
     uint32_t k, v, q, dy, rows, k_full, full, empty;
     __device__ __forceinline__ KeysShared(uint32_t at)
         : k(at), v(at + V_AT), q(at + Q_AT), dy(at + DY_AT), rows(at + ROWS_AT),
@@ -111,6 +114,34 @@ static __device__ __forceinline__ void keys_fetch(const BackwardCall &call,
         }
 }
 
+/* One barrier for what is fetched once, two for each stage of what is walked. */
+template <int GROUPS, int STAGES>
+static __device__ __forceinline__ void walk_barriers(uint32_t once, uint32_t full, uint32_t empty)
+{
+    barrier_init(once, 1);
+    for (int i = 0; i < STAGES; i++) {
+        barrier_init(full + i * 8, 1);
+        barrier_init(empty + i * 8, GROUPS);
+    }
+    barriers_publish();
+}
+
+/* Probabilities of queries t0 .. for this thread's keys (first, first + 8): none of queries before
+ * the key or from q_end on. */
+template <int NT>
+static __device__ __forceinline__ void mask_queries(float (&s)[NT][4], int t0, int first,
+                                                    const int (&q_end)[2])
+{
+#pragma unroll
+    for (int j = 0; j < NT; j++)
+#pragma unroll
+        for (int e = 0; e < 4; e++) {
+            const int t = t0 + 8 * j + threadIdx.x % 4 * 2 + e % 2;
+            if (t < first + e / 2 * 8 || t >= q_end[e / 2])
+                s[j][e] = 0.0f;
+        }
+}
+
 /* GROUPS warpgroups of 64 keys; 64 queries a tile. */
 template <int D, int GROUPS, int STAGES>
 static __global__ void __launch_bounds__((GROUPS + 1) * GROUP_THREADS, 1)
@@ -131,14 +162,8 @@ static __global__ void __launch_bounds__((GROUPS + 1) * GROUP_THREADS, 1)
     const int n_tiles = seen_to > s0 ? (seen_to - s0 + BQ - 1) / BQ : 0;
     const int n_steps = n_tiles * n_heads;
 
-    if (threadIdx.x == 0) {
-        barrier_init(at.k_full, 1);
-        for (int i = 0; i < STAGES; i++) {
-            barrier_init(at.full + i * 8, 1);
-            barrier_init(at.empty + i * 8, GROUPS);
-        }
-        barriers_publish();
-    }
+    if (threadIdx.x == 0)
+        walk_barriers<GROUPS, STAGES>(at.k_full, at.full, at.empty);
     __syncthreads();
 
     if (group < 0) {
@@ -196,17 +221,8 @@ static __global__ void __launch_bounds__((GROUPS + 1) * GROUP_THREADS, 1)
                 for (int e = 0; e < 4; e++)
                     s[j][e] = fast_exp2(s[j][e] * scale2 - (e % 2 ? base.y : base.x));
             }
-            if (t0 < first + GROUP_ROWS - 1 || t0 + BQ > seen_by_all) {
-#pragma unroll
-                for (int j = 0; j < NT; j++)
-#pragma unroll
-                    for (int e = 0; e < 4; e++) {
-                        const int t = t0 + 8 * j + lane % 4 * 2 + e % 2;
-                        const int key = first + warp * 16 + e / 2 * 8 + lane / 4;
-                        if (t < key || t >= q_end[e / 2])
-                            s[j][e] = 0.0f;
-                    }
-            }
+            if (t0 < first + GROUP_ROWS - 1 || t0 + BQ > seen_by_all)
+                mask_queries<NT>(s, t0, first + warp * 16 + lane / 4, q_end);
             round_pairs<NT>(s, ds);
             products_begin();
             group_product_registers<D, NT>(dv, ds, at.dy + tile);
@@ -255,6 +271,9 @@ template <int D, int GROUPS, int BN, int STAGES> struct QueriesShared {
         BARRIERS_AT = V_AT + STAGES * KV_BYTES,
         BYTES = BARRIERS_AT + (1 + 2 * STAGES) * 8 + TILE_ALIGN
     };
+    static_assert(D % PANEL_COLUMNS == 0 && BN % BOX_ROWS == 0, "whole boxes of whole panels");
+    static_assert(K_AT % TILE_ALIGN == 0 && V_AT % TILE_ALIGN == 0, "tiles are aligned");
+    static_assert(BARRIERS_AT % 8 == 0 && BYTES <= BLOCK_SHARED_BYTES, "fits in a block");
     uint32_t q, dy, k, v, q_full, full, empty;
     __device__ __forceinline__ QueriesShared(uint32_t at)
         : q(at), dy(at + DY_AT), k(at + K_AT), v(at + V_AT), q_full(at + BARRIERS_AT),
@@ -301,14 +320,8 @@ static __global__ void __launch_bounds__((GROUPS + 1) * GROUP_THREADS, 1)
     const int n_tiles = end > begin ? (end - begin + BN - 1) / BN : 0;
     const int group = group_index() - 1; /* -1 fetches */
 
-    if (threadIdx.x == 0) {
-        barrier_init(at.q_full, 1);
-        for (int i = 0; i < STAGES; i++) {
-            barrier_init(at.full + i * 8, 1);
-            barrier_init(at.empty + i * 8, GROUPS);
-        }
-        barriers_publish();
-    }
+    if (threadIdx.x == 0)
+        walk_barriers<GROUPS, STAGES>(at.q_full, at.full, at.empty);
     __syncthreads();
 
     if (group < 0) {

@@ -53,6 +53,9 @@ template <int D, int GROUPS, int BN, int STAGES> struct ForwardShared {
         K_AT = Q_BYTES, V_AT = K_AT + STAGES * KV_BYTES, BARRIERS_AT = V_AT + STAGES * KV_BYTES,
         BYTES = BARRIERS_AT + (1 + 4 * STAGES) * 8 + TILE_ALIGN
     };
+    static_assert(D % PANEL_COLUMNS == 0 && BN % BOX_ROWS == 0, "whole boxes of whole panels");
+    static_assert(K_AT % TILE_ALIGN == 0 && V_AT % TILE_ALIGN == 0, "tiles are aligned");
+    static_assert(BARRIERS_AT % 8 == 0 && BYTES <= BLOCK_SHARED_BYTES, "fits in a block");
     uint32_t q, k, v, q_full, k_full, k_empty, v_full, v_empty;
     __device__ __forceinline__ ForwardShared(uint32_t at)
         : q(at), k(at + K_AT), v(at + V_AT), q_full(at + BARRIERS_AT), k_full(q_full + 8),
@@ -86,6 +89,65 @@ static __device__ __forceinline__ void forward_fetch(const ForwardCall &call,
     }
 }
 
+template <int D, int GROUPS, int BN, int STAGES>
+static __device__ __forceinline__ void forward_barriers(ForwardShared<D, GROUPS, BN, STAGES> at)
+{
+    barrier_init(at.q_full, 1);
+    for (int i = 0; i < STAGES; i++) {
+        barrier_init(at.k_full + i * 8, 1);
+        barrier_init(at.v_full + i * 8, 1);
+        barrier_init(at.k_empty + i * 8, GROUPS);
+        barrier_init(at.v_empty + i * 8, GROUPS);
+    }
+    barriers_publish();
+}
+
+/* Scores of the tile that begins at key s0: none outside the spans of this thread's two rows. */
+template <int NT>
+static __device__ __forceinline__ void mask_scores(float (&s)[NT][4], int s0, const int (&from)[2],
+                                                   const int (&to)[2])
+{
+#pragma unroll
+    for (int j = 0; j < NT; j++)
+#pragma unroll
+        for (int e = 0; e < 4; e++) {
+            const int key = s0 + 8 * j + threadIdx.x % 4 * 2 + e % 2;
+            if (key < from[e / 2] || key >= to[e / 2])
+                s[j][e] = -INFINITY;
+        }
+}
+
+/* The keys that this thread's rows (first, first + 8) see. */
+static __device__ __forceinline__ void row_spans(const AttentionKernel &a, int first,
+                                                 int (&from)[2], int (&to)[2])
+{
+#pragma unroll
+    for (int h = 0; h < 2; h++) {
+        const int t = first + 8 * h;
+        from[h] = t < a.n_queries ? a.kv_begin[t] : 0;
+        to[h] = t < a.n_queries ? a.kv_end[t] : 0;
+    }
+}
+
+/* Writes the logarithms of the sums of this thread's rows (first, first + 8); inverse: what the
+ * rows of y are to be multiplied by. */
+static __device__ __forceinline__ void finish_rows(const AttentionKernel &a, int head,
+                                                   const Softmax &softmax, int first,
+                                                   float (&inverse)[2])
+{
+#pragma unroll
+    for (int h = 0; h < 2; h++) {
+        float total = softmax.sum[h];
+        total += __shfl_xor_sync(0xffffffffu, total, 1);
+        total += __shfl_xor_sync(0xffffffffu, total, 2);
+        inverse[h] = total > 0 ? 1.0f / total : 0.0f;
+        const int t = first + 8 * h;
+        if (a.lse != NULL && threadIdx.x % 4 == 0 && t < a.n_queries)
+            a.lse[(int64_t)head * a.lse_stride + t] =
+                total > 0 ? softmax.peak[h] * a.scale + logf(total) : -INFINITY;
+    }
+}
+
 /* GROUPS warpgroups of 64 queries; BN: keys a tile. */
 template <int D, int GROUPS, int BN, int STAGES>
 static __global__ void __launch_bounds__((GROUPS + 1) * GROUP_THREADS, 1)
@@ -103,16 +165,8 @@ static __global__ void __launch_bounds__((GROUPS + 1) * GROUP_THREADS, 1)
     const int n_tiles = end > begin ? (end - begin + BN - 1) / BN : 0;
     const int group = group_index() - 1; /* -1 fetches */
 
-    if (threadIdx.x == 0) {
-        barrier_init(at.q_full, 1);
-        for (int i = 0; i < STAGES; i++) {
-            barrier_init(at.k_full + i * 8, 1);
-            barrier_init(at.v_full + i * 8, 1);
-            barrier_init(at.k_empty + i * 8, GROUPS);
-            barrier_init(at.v_empty + i * 8, GROUPS);
-        }
-        barriers_publish();
-    }
+    if (threadIdx.x == 0)
+        forward_barriers<D, GROUPS, BN, STAGES>(at);
     __syncthreads();
 
     if (group < 0) {
@@ -128,13 +182,8 @@ static __global__ void __launch_bounds__((GROUPS + 1) * GROUP_THREADS, 1)
         /* Keys that every query of the group sees. */
         const int all_from = first <= last ? a.kv_begin[last] : end;
         const int all_to = first <= last ? a.kv_end[first] : begin;
-        int from[2], to[2]; /* span of this thread's rows */
-#pragma unroll
-        for (int h = 0; h < 2; h++) {
-            const int t = first + warp * 16 + 8 * h + lane / 4;
-            from[h] = t < a.n_queries ? a.kv_begin[t] : 0;
-            to[h] = t < a.n_queries ? a.kv_end[t] : 0;
-        }
+        int from[2], to[2];
+        row_spans(a, first + warp * 16 + lane / 4, from, to);
         Softmax softmax = {{-INFINITY, -INFINITY}, {0, 0}};
         float acc[D / 8][4], s[NT][4], shrink[2];
         uint32_t p[NT][2];
@@ -143,16 +192,8 @@ static __global__ void __launch_bounds__((GROUPS + 1) * GROUP_THREADS, 1)
             acc[j][0] = acc[j][1] = acc[j][2] = acc[j][3] = 0.0f;
         auto mask = [&](int i) {
             const int s0 = begin + i * BN;
-            if (s0 >= all_from && s0 + BN <= all_to)
-                return;
-#pragma unroll
-            for (int j = 0; j < NT; j++)
-#pragma unroll
-                for (int e = 0; e < 4; e++) {
-                    const int key = s0 + 8 * j + lane % 4 * 2 + e % 2;
-                    if (key < from[e / 2] || key >= to[e / 2])
-                        s[j][e] = -INFINITY;
-                }
+            if (s0 < all_from || s0 + BN > all_to)
+                mask_scores<NT>(s, s0, from, to);
         };
         const uint32_t q_at = at.q + (uint32_t)(group * GROUP_ROWS * PANEL_ROW_BYTES);
         Ring<STAGES> ring;
@@ -219,17 +260,7 @@ static __global__ void __launch_bounds__((GROUPS + 1) * GROUP_THREADS, 1)
         }
 
         float inverse[2];
-#pragma unroll
-        for (int h = 0; h < 2; h++) {
-            float total = softmax.sum[h];
-            total += __shfl_xor_sync(0xffffffffu, total, 1);
-            total += __shfl_xor_sync(0xffffffffu, total, 2);
-            inverse[h] = total > 0 ? 1.0f / total : 0.0f;
-            const int t = first + warp * 16 + 8 * h + lane / 4;
-            if (a.lse != NULL && lane % 4 == 0 && t < a.n_queries)
-                a.lse[(int64_t)head * a.lse_stride + t] =
-                    total > 0 ? softmax.peak[h] * a.scale + logf(total) : -INFINITY;
-        }
+        finish_rows(a, head, softmax, first + warp * 16 + lane / 4, inverse);
         groups_sync(1 + GROUPS + group, GROUP_THREADS); /* the group has read its queries */
         group_store<D, BM>(acc, inverse,
                            tiles + (group * GROUP_ROWS + warp * 16) * PANEL_ROW_BYTES,

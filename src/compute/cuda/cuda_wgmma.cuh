@@ -21,6 +21,9 @@ enum {
     GROUP_THREADS = 128, GROUP_ROWS = 64, /* of a warpgroup */
     PANEL_COLUMNS = 64, PANEL_ROW_BYTES = 128, BOX_ROWS = 64, TILE_ALIGN = 1024
 };
+static const int BLOCK_SHARED_BYTES = 227 * 1024; /* most that a block of this card may have */
+static_assert(PANEL_ROW_BYTES == PANEL_COLUMNS * sizeof(bf16), "a panel's row is one swizzle");
+static_assert(TILE_ALIGN % (8 * PANEL_ROW_BYTES) == 0, "the swizzle repeats every 8 rows");
 
 /* ---- barriers ---- */
 
@@ -108,6 +111,7 @@ template <int D, int ROWS>
 static __device__ __forceinline__ void swizzled_fetch(uint32_t to, const CUtensorMap *map,
                                                       uint32_t barrier, int column, int row)
 {
+    static_assert(D % PANEL_COLUMNS == 0 && ROWS % BOX_ROWS == 0, "whole boxes");
 #pragma unroll
     for (int panel = 0; panel < D / PANEL_COLUMNS; panel++)
 #pragma unroll
