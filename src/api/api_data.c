@@ -58,9 +58,17 @@ static Json *notes_json(const Dataset *dataset)
     return list;
 }
 
+static bool has_path(bp_trainer *t, const char *data)
+{
+    if (data != NULL)
+        return true;
+    err_set(&t->err, ERR_INPUT_DATASET_NOT_FOUND, "no data file was given");
+    return handle_fail(t);
+}
+
 const char *bp_data_preview_json(bp_trainer *t, const char *data)
 {
-    if (!handle_ok(t))
+    if (!handle_ok(t) || !has_path(t, data))
         return NULL;
     const Settings *s = &t->settings;
     DatasetOptions options;
@@ -99,7 +107,7 @@ static RowFormat format_of(const Settings *s)
 
 const char *bp_validate_json(bp_trainer *t, const char *data)
 {
-    if (!handle_ok(t))
+    if (!handle_ok(t) || !has_path(t, data))
         return NULL;
     const ValidateOptions options = {
         .format = format_of(&t->settings),
@@ -119,7 +127,7 @@ static double limit_of(const Settings *s, OptionId id, double strict)
 
 const char *bp_data_report_json(bp_trainer *t, const char *data)
 {
-    if (!handle_ok(t))
+    if (!handle_ok(t) || !has_path(t, data))
         return NULL;
     const Settings *s = &t->settings;
     const char *model = settings_text(s, OPTION_REPORT_MODEL);
@@ -167,7 +175,7 @@ static const char *beside(bp_trainer *t, const char *path, const char *ending)
 
 const char *bp_data_split_json(bp_trainer *t, const char *data)
 {
-    if (!handle_ok(t))
+    if (!handle_ok(t) || !has_path(t, data))
         return NULL;
     const Settings *s = &t->settings;
     const char *train = settings_text(s, OPTION_OUT_TRAIN);

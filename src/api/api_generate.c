@@ -121,7 +121,11 @@ const char *bp_generate(bp_trainer *t, const char *prompt)
 {
     if (!handle_ok(t))
         return NULL;
-    must(prompt != NULL);
+    if (prompt == NULL) {
+        err_set(&t->err, ERR_INPUT_VALIDATION_FAILED, "no prompt was given");
+        handle_fail(t);
+        return NULL;
+    }
     Arena arena = {0};
     TokenList ids = {0};
     GenerateResult result = {0};
@@ -165,6 +169,10 @@ bool bp_evaluate(bp_trainer *t, const char *text_file, double *loss)
 {
     if (!handle_ok(t))
         return false;
+    if (text_file == NULL || loss == NULL) {
+        err_set(&t->err, ERR_INPUT_VALIDATION_FAILED, "no text file or no place for the loss");
+        return handle_fail(t);
+    }
     Arena arena = {0};
     TokenList ids = {0};
     bool ok = arena_open(&arena, 0, &t->err) && evaluate(t, &arena, text_file, &ids, loss);

@@ -139,6 +139,22 @@ static bool make_adapter(TrainJob *job)
 
 /* ---- the run ----------------------------------------------------------------------------- */
 
+/* A tokenizer may know more tokens than the model has rows; the data must not use them. */
+static bool tokens_have_rows(TrainJob *job)
+{
+    const Dataset *dataset = &job->dataset;
+    const int64_t rows = job->t->model.config.vocab;
+    for (int64_t i = 0; i < dataset->n_tokens; i++) {
+        if (dataset->tokens[i] >= 0 && dataset->tokens[i] < rows)
+            continue;
+        err_set(&job->t->err, ERR_DEP_MODEL_LOAD_FAILED,
+                "the data holds token %d, and model '%s' has embeddings for %lld",
+                (int)dataset->tokens[i], job->t->source, (long long)rows);
+        return err_hint(&job->t->err, "The tokenizer in the file is not this model's own");
+    }
+    return true;
+}
+
 static bool load_dataset(TrainJob *job)
 {
     bp_trainer *t = job->t;
@@ -150,7 +166,8 @@ static bool load_dataset(TrainJob *job)
     handle_phase(t, "Reading data");
     const DataTexts texts = handle_data_texts(t);
     if (!dataset_load(&job->dataset, job->files, job->n_files, &texts, &options, &job->arena,
-                      &t->err))
+                      &t->err) ||
+        !tokens_have_rows(job))
         return false;
     Buf summary = {0};
     dataset_summary(&job->dataset, &summary);

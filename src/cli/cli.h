@@ -67,6 +67,8 @@ const char *term_seconds(double seconds, char out[32]);
 /* Step events as a bar on a terminal, as lines or log events elsewhere. */
 void term_progress(const bp_event *event, int64_t every);
 void term_progress_end(void);
+/* From here on the first Ctrl-C finishes the step and saves; before, it ends the process. */
+void finish_step_on_interrupt(void);
 bool flag_is_set(bp_trainer *t, const char *name);
 void print_json(const Json *json); /* to stdout, indented */
 

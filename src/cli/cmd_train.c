@@ -11,6 +11,8 @@ static void on_event(void *context, const bp_event *event)
     const int64_t *every = context;
     if (strcmp(event->name, "step") == 0)
         term_progress(event, *every);
+    else if (strcmp(event->name, "run_started") == 0 || strcmp(event->name, "run_resumed") == 0)
+        finish_step_on_interrupt();
     else if (strcmp(event->name, "phase") == 0)
         term_phase(event->text);
     else if (strcmp(event->name, "stopping") == 0)
@@ -75,12 +77,12 @@ int show_training(bp_trainer *t, bool (*work)(bp_trainer *t, const void *what), 
     bool ok = work(t, what);
     term_progress_end();
     const char *text = bp_result_json(t);
+    if (!ok)
+        return 0;
     if (flag_is_set(t, "json")) {
         puts(text);
         return 0;
     }
-    if (!ok)
-        return 0;
     Json *result = json_parse((Str){text, strlen(text)}, "result", ERR_INTERNAL_ERROR, NULL);
     print_result(result);
     json_free(result);

@@ -33,6 +33,13 @@ static void on_interrupt(int signal_number)
     signal(signal_number, SIG_DFL); /* the next one ends the process */
 }
 
+void finish_step_on_interrupt(void)
+{
+    assert(running != NULL);
+    signal(SIGINT, on_interrupt);
+    signal(SIGTERM, on_interrupt);
+}
+
 static bool open_log(bp_trainer *t)
 {
     static const char *const names[] = {"DEBUG", "INFO", "WARNING", "ERROR"};
@@ -112,11 +119,11 @@ static int run_verb(const Args *args)
         if (model_of(args) != NULL)
             bp_set(t, "model", model_of(args));
         running = t;
-        signal(SIGINT, on_interrupt);
-        signal(SIGTERM, on_interrupt);
         code = args->verb->run(t, args->positionals, args->n_positionals);
     }
     if (bp_last_error(t) != NULL) {
+        if (flag_is_set(t, "json")) /* verbs print what succeeded */
+            puts(bp_result_json(t));
         term_error(bp_last_error(t));
         code = code != 0 ? code : bp_last_error(t)->exit_code;
     }

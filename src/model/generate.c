@@ -128,6 +128,10 @@ static bool write_tokens(Generation *g, int64_t most, Err *err)
     GenerateResult *result = g->result;
     result->stop = GENERATE_LENGTH;
     for (int64_t i = 0; i < most; i++) {
+        if (!isfinite(s->host_floats[0]))
+            return err_set(err, ERR_DEP_MODEL_LOAD_FAILED,
+                           "model '%s' gives scores that are not finite: its weights are damaged",
+                           s->model->config.name);
         int32_t id = sample(s->host_floats, s->model->config.vocab, g->options, (uint64_t)i,
                             g->candidates);
         if (tokenizer_is_end(g->tokenizer, id)) {

@@ -24,13 +24,48 @@ static uint64_t data_digest(const Dataset *dataset)
     return hash;
 }
 
+static uint64_t hash_bytes(uint64_t hash, const void *data, size_t n)
+{
+    const uint8_t *bytes = data;
+    for (size_t i = 0; i < n; i++)
+        hash = (hash ^ bytes[i]) * UINT64_C(0x100000001b3);
+    return hash;
+}
+
+/* Shape, type and both ends of a matrix: enough to tell models apart without reading them whole. */
+static uint64_t hash_weight(uint64_t hash, const Weight *weight)
+{
+    enum { END_BYTES = 256 };
+    if (weight->source == NULL)
+        return hash;
+    const int64_t facts[] = {weight->rows, weight->cols, (int64_t)weight->dtype};
+    const size_t bytes = (size_t)weight->rows * dtype_row_bytes(weight->dtype, weight->cols);
+    const size_t end = bytes < END_BYTES ? bytes : END_BYTES;
+    hash = hash_bytes(hash, facts, sizeof facts);
+    hash = hash_bytes(hash, weight->source, end);
+    return hash_bytes(hash, (const uint8_t *)weight->source + bytes - end, end);
+}
+
+static uint64_t base_digest(const Model *model)
+{
+    uint64_t hash = hash_weight(UINT64_C(0xcbf29ce484222325), &model->embed);
+    for (int64_t i = 0; i < model->config.n_layers; i++) {
+        for (int role = 0; role < ROLE_LINEAR_COUNT; role++)
+            hash = hash_weight(hash, &model->layers[i].linear[role]);
+    }
+    return hash_weight(hash, &model->head);
+}
+
 Json *resume_numbers(const TrainOptions *options, int64_t steps, int32_t batch_size,
-                     const Dataset *dataset)
+                     const Dataset *dataset, const Model *model)
 {
     must(steps > 0 && batch_size > 0);
-    Buf digest = {0};
+    Buf digest = {0}, base = {0};
     buf_printf(&digest, "%016" PRIx64, data_digest(dataset));
+    buf_printf(&base, "%016" PRIx64, base_digest(model));
     Json *json = json_new_object();
+    json_put(json, "base_weights", json_new_text(base.data));
+    buf_free(&base);
     json_put(json, "dataset_sha256", json_new_text(dataset->sha256));
     json_put(json, "dataset_tokens", json_new_text(digest.data));
     json_put(json, "seed", json_new_int((int64_t)options->seed));

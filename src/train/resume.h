@@ -10,7 +10,7 @@
  * Everything that a loss or an update depends on is in it; what changes no bit (threads, segments,
  * save interval, paths) is not. */
 Json *resume_numbers(const TrainOptions *options, int64_t steps, int32_t batch_size,
-                     const Dataset *dataset);
+                     const Dataset *dataset, const Model *model);
 /* The batch size of the checkpoint's run. */
 int32_t resume_batch_size(const Json *numbers);
 

@@ -113,7 +113,7 @@ static void emit_step(Run *run, const StepStats *stats, double lr, double second
     const double flops = model_train_flops(run->model, stats->mean_context, loss_share);
     emit(run, (Event){
         .kind = EVENT_STEP, .loss = stats->loss, .lr = lr, .grad_norm = stats->grad_norm,
-        .tokens_per_second = rate, .peak_share = machine > 0 ? flops * rate / machine : 0,
+        .tokens_per_second = rate, .peak_share = machine > 0 ? fmin(1, flops * rate / machine) : 0,
         .seconds_left = run->step_seconds * (double)(run->steps - run->state.step),
         .step_tokens = stats->tokens, .loss_tokens = stats->loss_tokens,
         .epoch = epochs_done(run),
@@ -239,7 +239,7 @@ static bool make_state(Run *run, Err *err)
 {
     const TrainOptions *o = run->options;
     Json *numbers =
-        resume_numbers(o, run->steps, run->result->plan.batch_size, run->dataset);
+        resume_numbers(o, run->steps, run->result->plan.batch_size, run->dataset, run->model);
     Json *loaded = run->state.numbers;
     const bool ok = loaded == NULL ||
                     checkpoint_compare(o->resume_from, "", loaded, numbers, err);

@@ -45,6 +45,14 @@ run show-run abcdef; expect_error INPUT_RESUME_NOT_FOUND 1
 run export "$TINY" --format lora; expect_error INPUT_VALIDATION_FAILED 1
 run export missing --format gguf; expect_error DEP_MODEL_LOAD_FAILED 2
 run generate "$TINY" hello --temperature -1; expect_error CONFIG_INVALID_SETTING 64
+# another base under the same name; an interrupt before the first step; JSON of a failure
+cp "$TINY" base.gguf
+chat_rows 6 >base_rows.jsonl
+run train -m base.gguf -d base_rows.jsonl --lora-r 4 --steps 4 --save-steps 2 --max-seq-length 64 -o rebased; expect_code 0
+ID=$(sed -n 's/.*"run_id": "\([0-9a-f]*\)".*/\1/p' rebased/run_history.json | head -1)
+"$MAKE_TINY_MODEL" base.gguf 99
+run resume "$ID" -o rebased; expect_error STATE_CHECKPOINT_INVALID 2; expect_err base_weights
+run show-run nothing -o rebased --json; expect_error INPUT_RESUME_NOT_FOUND 1; expect_out '"code": "INPUT_RESUME_NOT_FOUND"'
 # results that nobody can read; two processes in one folder
 LAST='list-runs >/dev/full'; "$BACKPROP" info >/dev/full 2>err; CODE=$?; : >out; expect_error RUNTIME_IO_FAILED 2
 LAST='info >&-'; "$BACKPROP" info >&- 2>err; CODE=$?; expect_error RUNTIME_IO_FAILED 2
