@@ -95,10 +95,11 @@ static bool add_prefix(Encoder *e, Str text, size_t start, size_t end)
 {
     const PreTokenizer *pre = &e->tokenizer->pre;
     Str piece = str_sub(text, start, end), mark = pre->mark, prefix = pre->prefix;
-    bool begins = piece.len >= prefix.len && memcmp(piece.data, prefix.data, prefix.len) == 0;
+    bool begins = prefix.len == 0 || (piece.len >= prefix.len &&
+                                      memcmp(piece.data, prefix.data, prefix.len) == 0);
     bool adds = pre->prefix_rule == PREFIX_ALWAYS ||
                 (pre->prefix_rule == PREFIX_FIRST && source_end(e, start) == 0);
-    adds = adds && !begins && !(mark.len > 0 && piece.data[0] == ' ');
+    adds = adds && !begins && !(mark.len > 0 && piece.len > 0 && piece.data[0] == ' ');
     if (!adds && (mark.len == 0 || memchr(piece.data, ' ', piece.len) == NULL))
         return false;
     size_t base = e->base;
