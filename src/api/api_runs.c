@@ -64,6 +64,7 @@ const char *bp_run_json(bp_trainer *t, const char *run_id)
     Json *run = handle_ok(t) ? find(t, run_id) : NULL;
     if (run == NULL)
         return NULL;
+    assert(json_is_object(run));
     json_put(run, "schema_version", json_new_text("1"));
     return handle_json(t, run);
 }

@@ -144,6 +144,7 @@ static bool tokens_have_rows(TrainJob *job)
 {
     const Dataset *dataset = &job->dataset;
     const int64_t rows = job->t->model.config.vocab;
+    assert(rows > 0 && dataset->n_tokens >= 0);
     for (int64_t i = 0; i < dataset->n_tokens; i++) {
         if (dataset->tokens[i] >= 0 && dataset->tokens[i] < rows)
             continue;
@@ -473,8 +474,10 @@ static bool run_job(TrainJob *job)
         err_set(&t->err, ERR_RUNTIME_TRAINING_ABORTED,
                 "training was stopped after step %lld of run %s", (long long)job->result.steps,
                 job->run_id);
-        err_hint(&t->err, "Go on with: backprop train --resume %.12s -o %s", job->run_id,
-                 job->output);
+        if (job->result.checkpoint_path != NULL)
+            err_hint(&t->err, "Go on with: backprop resume %.12s -o %s", job->run_id, job->output);
+        else
+            err_hint(&t->err, "No step was finished, so there is nothing to go on from");
         return false;
     }
     if (ok) {

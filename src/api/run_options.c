@@ -88,6 +88,7 @@ static const char *option_text(OptionId id, const char *value)
 
 static void put_scalar(Json *options, OptionId id, const Json *value)
 {
+    assert(json_is_object(options));
     if (!json_is_string(value) && !json_is_number(value) && !json_is_bool(value))
         return;
     Buf text = {0};
@@ -117,6 +118,7 @@ Json *run_options_of(const Json *entry)
 
 bool run_options_restore(bp_trainer *t, const Json *stored)
 {
+    assert(json_is_object(stored));
     for (size_t i = 0; i < COUNT_OF(run_options); i++) {
         OptionId id = run_options[i];
         const char *value = json_text(json_get(stored, option_rows[id].name));
