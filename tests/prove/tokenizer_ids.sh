@@ -1,5 +1,5 @@
 #!/bin/sh
-# tokenizers.sh: whole tokenizers against Hugging Face's tokenizers and llama.cpp, on 20,000 lines each.
+# tokenizer_ids.sh: whole tokenizers against Hugging Face's tokenizers and llama.cpp, on 20,000 lines each.
 # Tokenizers: the folders under BP_TOKENIZERS (tokenizer.json or .xz), those that packages carry, and
 # the vocabularies of llama.cpp's tree. Gets BP_TEST_MODEL, BP_TEST_PYTHON, LLAMA_CPP.
 set -eu
@@ -15,5 +15,5 @@ if [ ! -f "$cache/packages.txt" ]; then
   ls "$cache" >"$cache/packages.txt"
 fi
 models=${LLAMA_CPP_MODELS:-$(ls -d "$root"/.cache/oracles/llama_cpp_python-*/vendor/llama.cpp/models)}
-"$BP_TEST_PYTHON" "$here/tokenizers.py" "$tool" "$cache" "$LLAMA_CPP/llama-tokenize" "$models" \
+"$BP_TEST_PYTHON" "$here/tokenizer_ids.py" "$tool" "$cache" "$LLAMA_CPP/llama-tokenize" "$models" \
   "${BP_TOKENIZERS:-$root/../shared/data/tokenizers}" ${LINES_EACH:+--count "$LINES_EACH"}
