@@ -107,6 +107,9 @@ static void emit_step(Run *run, const StepStats *stats, double lr, double second
     run->step_seconds = run->state.step == run->first_step + 1
                             ? seconds
                             : run->step_seconds + smoothing * (seconds - run->step_seconds);
+    /* Once, and after a step: a processor that has just woken up shows half of what it can. */
+    if (run->state.step == run->first_step + 1 && run->backend->peak_flops != NULL)
+        run->machine_flops = run->backend->peak_flops(run->backend);
     const double rate = seconds > 0 ? (double)stats->tokens / seconds : 0;
     const double machine = run->machine_flops;
     const double loss_share = (double)stats->loss_tokens / (double)stats->tokens;
@@ -318,8 +321,6 @@ static bool run_open(Run *run, Err *err)
         !load_start(run, err) || !make_plan(run, err) || !make_data(run, err) ||
         !make_state(run, err) || !place(run, err))
         return false;
-    if (run->backend->peak_flops != NULL)
-        run->machine_flops = run->backend->peak_flops(run->backend);
     emit(run, (Event){.kind = o->resume_from != NULL ? EVENT_RUN_RESUMED : EVENT_RUN_STARTED,
                       .path = o->resume_from});
     return true;
