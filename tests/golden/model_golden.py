@@ -13,6 +13,7 @@ reference.safetensors:
 test_model_golden.c repeats the numbers of AdamW.
 """
 
+import json
 import os
 import shutil
 
@@ -58,17 +59,20 @@ def load(folder):
 
 
 def random_model(config, seed, norm_mean):
-    """Weights in bf16, norm weights around norm_mean."""
+    """Weights in bf16, norm weights around norm_mean, biases large enough to be seen."""
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_config(config).to(torch.bfloat16)
     for key, param in model.named_parameters():
         if "norm" in key:
             param.data = norm_mean + 0.2 * torch.randn_like(param)
+        elif key.endswith("bias"):
+            param.data = 0.5 * torch.randn_like(param)
     return model
 
 
-def make(folder, config, targets, rank, alpha, norm_mean=1.0, full=(), edit=None):
-    """edit: changes the folder's config.json before it is read back."""
+def make(folder, config, targets, rank, alpha, norm_mean=1.0, full=(), edit=None, seed=3):
+    """edit: changes the folder's config.json before it is read back. seed: of the adapter; None goes on
+    with the model's."""
     torch.set_num_threads(1)
     shutil.rmtree(folder, ignore_errors=True)
     random_model(config, 11 + len(os.path.basename(folder)), norm_mean).save_pretrained(folder)
@@ -77,7 +81,20 @@ def make(folder, config, targets, rank, alpha, norm_mean=1.0, full=(), edit=None
         os.remove(generation)
     if edit is not None:
         edit(os.path.join(folder, "config.json"))
+    reference(folder, targets, rank, alpha, full, seed)
 
+
+def sort_targets(path):
+    """PEFT writes its set of target modules in an order that changes from run to run."""
+    with open(path) as file:
+        config = json.load(file)
+    config["target_modules"].sort()
+    with open(path, "w") as file:
+        json.dump(config, file, indent=2, sort_keys=True)
+
+
+def reference(folder, targets, rank, alpha, full, seed):
+    """Adapter and reference of the model that lies in folder."""
     tokens, carries, starts = batch()
     out = {"tokens": tokens, "carries": carries,
            "lengths": torch.tensor(LENGTHS, dtype=torch.int32)}
@@ -88,7 +105,8 @@ def make(folder, config, targets, rank, alpha, norm_mean=1.0, full=(), edit=None
             if key in full:
                 out["full." + key] = param.grad
 
-    torch.manual_seed(3)
+    if seed is not None:
+        torch.manual_seed(seed)
     model = get_peft_model(load(folder), LoraConfig(r=rank, lora_alpha=alpha, target_modules=targets,
                                                     task_type="CAUSAL_LM"))
     trained = {k: p for k, p in model.named_parameters() if p.requires_grad}
@@ -97,6 +115,7 @@ def make(folder, config, targets, rank, alpha, norm_mean=1.0, full=(), edit=None
             param.data = 0.1 * torch.randn_like(param)
     model.peft_config["default"].base_model_name_or_path = os.path.basename(folder)
     model.save_pretrained(os.path.join(folder, "adapter"))
+    sort_targets(os.path.join(folder, "adapter", "adapter_config.json"))
     os.remove(os.path.join(folder, "adapter", "README.md"))
 
     optimizer = torch.optim.AdamW(trained.values(), lr=LR, weight_decay=DECAY)
