@@ -22,6 +22,33 @@ typedef struct Flat {
     int32_t n_loss;
 } Flat;
 
+/* Three sequences and padding, ids below vocab; every token but the first of a sequence is a
+ * target. */
+static inline void flat_fill(Flat *flat, int32_t vocab)
+{
+    static const int32_t lengths[] = {40, 61, 20};
+    *flat = (Flat){.n = 128};
+    int32_t at = 0;
+    for (size_t s = 0; s < COUNT_OF(lengths); s++) {
+        const int32_t begin = at;
+        for (int32_t i = 0; i < lengths[s]; i++, at++) {
+            flat->tokens[at] = (at * 31 + 7) % vocab;
+            flat->positions[at] = i;
+            flat->kv_begin[at] = begin;
+            flat->kv_end[at] = at + 1;
+            flat->q_end[at] = begin + lengths[s];
+            if (i > 0) {
+                flat->rows[flat->n_loss] = at - 1;
+                flat->targets[flat->n_loss++] = flat->tokens[at];
+            }
+        }
+    }
+    for (; at < flat->n; at++) {
+        flat->kv_begin[at] = at;
+        flat->kv_end[at] = flat->q_end[at] = at + 1;
+    }
+}
+
 typedef struct Slabs {
     Arena weights, run, step;
 } Slabs;

@@ -15,32 +15,6 @@ typedef struct Outcome {
     float gradient[PARAMS_MAX];
 } Outcome;
 
-/* Three sequences and padding; every token but the first of a sequence is a target. */
-static void fill(Flat *flat)
-{
-    static const int32_t lengths[] = {40, 61, 20};
-    *flat = (Flat){.n = 128};
-    int32_t at = 0;
-    for (size_t s = 0; s < COUNT_OF(lengths); s++) {
-        const int32_t begin = at;
-        for (int32_t i = 0; i < lengths[s]; i++, at++) {
-            flat->tokens[at] = (at * 31 + 7) % 90;
-            flat->positions[at] = i;
-            flat->kv_begin[at] = begin;
-            flat->kv_end[at] = at + 1;
-            flat->q_end[at] = begin + lengths[s];
-            if (i > 0) {
-                flat->rows[flat->n_loss] = at - 1;
-                flat->targets[flat->n_loss++] = flat->tokens[at];
-            }
-        }
-    }
-    for (; at < flat->n; at++) {
-        flat->kv_begin[at] = at;
-        flat->kv_end[at] = flat->q_end[at] = at + 1;
-    }
-}
-
 static void run_step(const char *folder, Dtype activation, int threads, SegmentMode segments,
                      Outcome *out)
 {
@@ -50,7 +24,7 @@ static void run_step(const char *folder, Dtype activation, int threads, SegmentM
     Backend backend;
     Err err = {0};
     snprintf(adapter, sizeof adapter, "%s/adapter", folder);
-    fill(&flat);
+    flat_fill(&flat, 90);
     threads_set(threads);
     assert_true(backend_open_cpu_as(&backend, activation, &err));
     assert_int_equal(backend.traits.activation, activation);

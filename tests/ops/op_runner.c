@@ -235,18 +235,20 @@ static int check_slot(const OpTest *t, const OpSlot *s, const char *label, int b
 {
     const OpBlock *b = &t->block[s->block];
     const double whole = largest(s->want, s->rows * s->cols);
-    /* In 16 bits some results inherit more than one rounding, each as large as the tolerance's
-     * unit, from values larger than themselves: attention's gradients start from sum(y * dy) over
-     * the stored y, which for few keys is a small difference; dB = dy^T h comes after the rounding
-     * of A and of h; a loss gradient is a difference of rounded rows of the head. */
+    /* In 16 bits some results inherit two roundings, each as large as the tolerance's unit, from
+     * values larger than themselves. Attention's gradients start from sum(y * dy) over the stored
+     * y, which for few keys is a small difference. On the CPU dB = dy^T h also comes after the
+     * rounding of A and of h, and a loss gradient is a difference of rounded rows of the head. */
     const OpId op = t->c->op;
-    const bool chained = t->traits.activation != DTYPE_F32 &&
-                         (op == OP_attention || op == OP_linear || op == OP_cross_entropy);
+    const bool is_host = t->traits.memory == MEMORY_HOST;
+    const bool twice = op == OP_attention ||
+                       (is_host && (op == OP_linear || op == OP_cross_entropy));
+    const bool chained = twice && t->traits.activation != DTYPE_F32;
     double tolerance = op_tolerance(t->traits.activation, s->terms) * (chained ? 2 : 1);
     /* The CPU multiplies a few rows with blocks of 4 or 8 bits in whole numbers, with x rounded to
      * 2^-16 of a block's largest element. */
     if (op == OP_linear && t->c->T <= FEW_TOKENS && dtype_info(t->c->dtype)->block > 1 &&
-        t->traits.memory == MEMORY_HOST)
+        is_host)
         tolerance += op_tolerance(DTYPE_F16, 0) * ldexp(1, -4);
     for (int64_t r = 0; r < s->rows; r++) {
         const double *want = s->want + r * s->cols;
