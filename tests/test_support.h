@@ -39,6 +39,17 @@ static inline int temp_teardown(void **state)
     return 0;
 }
 
+/* A file of a folder in tests/golden; lives in `arena`. */
+static inline Str golden_file(Arena *arena, const char *folder, const char *name)
+{
+    Err err = {0};
+    Str bytes;
+    const char *path = arena_printf(arena, "%s/golden/%s/%s", TEST_DATA, folder, name);
+    if (!file_read(path, 1 << 20, arena, &bytes, ERR_RUNTIME_IO_FAILED, &err))
+        fail_msg("%s", err.message);
+    return bytes;
+}
+
 /* Runs call(context) in a child process and returns its wait status; its stderr goes nowhere. */
 static inline int run_in_child(void (*call)(void *), void *context)
 {

@@ -5,7 +5,6 @@ Bounds. Tensors: equal bits, but for rope factors (1e-6: f32 against f64 arithme
 text's first WINDOW tokens: 2e-5 between ours and transformers' (both f32), 1e-4 on llama.cpp's, which
 prints 4 decimals and takes GELU from an f16 table.
 """
-import ctypes
 import json
 import math
 import os
@@ -14,6 +13,8 @@ import subprocess
 import sys
 
 import numpy as np
+
+from backprop_library import our_loss
 
 WINDOW = 64
 # Keys that only one of the two writes, or with another value, and why.
@@ -69,11 +70,12 @@ def make(folder, name, config, tokenizer):
             param.data = 0.5 * torch.randn_like(param)
     model.save_pretrained(folder, max_shard_size="2MB")
     tokenizer.save_pretrained(folder)
-    # The class by which the converter knows that a Phi's tokenizer is byte-level, as Phi-4-mini's.
-    path = os.path.join(folder, "tokenizer_config.json")
-    said = json.load(open(path))
-    said["tokenizer_class"] = "GPT2Tokenizer"
-    json.dump(said, open(path, "w"))
+    if config.model_type == "phi3":
+        # By this class the converter knows that the tokenizer is byte-level, as Phi-4-mini's.
+        path = os.path.join(folder, "tokenizer_config.json")
+        said = json.load(open(path))
+        said["tokenizer_class"] = "GPT2Tokenizer"
+        json.dump(said, open(path, "w"))
     assert os.path.exists(os.path.join(folder, "model.safetensors.index.json"))
 
 
@@ -134,22 +136,6 @@ def compare_tensors(name, ours, theirs):
                                                             y.tensor_type.name, y.shape))
             bad += 1
     return bad, len(a)
-
-
-def our_loss(library, model, path):
-    lib = ctypes.CDLL(library)
-    lib.bp_open.restype = ctypes.c_void_p
-    lib.bp_open.argtypes = [ctypes.c_char_p, ctypes.c_void_p]
-    lib.bp_evaluate.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.POINTER(ctypes.c_double)]
-    lib.bp_evaluate.restype = ctypes.c_bool
-    lib.bp_close.argtypes = [ctypes.c_void_p]
-    handle = lib.bp_open(model.encode(), None)
-    loss = ctypes.c_double()
-    ok = lib.bp_evaluate(handle, path.encode(), ctypes.byref(loss))
-    code = lib.bp_close(handle)
-    if not ok or code != 0:
-        sys.exit("bp_evaluate of %s failed with %d" % (model, code))
-    return loss.value
 
 
 def llama_cpp_loss(perplexity, gguf, path, window):

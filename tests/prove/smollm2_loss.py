@@ -5,30 +5,15 @@ The text is text.txt beside this script. Bounds: 1e-4 between ours and
 transformers (both f32 on the same dequantised weights), 0.5 % on llama.cpp's perplexity (its
 products quantise the activations).
 """
-import ctypes
 import math
 import os
 import re
 import subprocess
 import sys
 
+from backprop_library import our_loss
+
 WINDOW = 512
-
-
-def our_loss(library, model, path):
-    lib = ctypes.CDLL(library)
-    lib.bp_open.restype = ctypes.c_void_p
-    lib.bp_open.argtypes = [ctypes.c_char_p, ctypes.c_void_p]
-    lib.bp_evaluate.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.POINTER(ctypes.c_double)]
-    lib.bp_evaluate.restype = ctypes.c_bool
-    lib.bp_close.argtypes = [ctypes.c_void_p]
-    handle = lib.bp_open(model.encode(), None)
-    loss = ctypes.c_double()
-    ok = lib.bp_evaluate(handle, path.encode(), ctypes.byref(loss))
-    code = lib.bp_close(handle)
-    if not ok or code != 0:
-        sys.exit("bp_evaluate failed with %d" % code)
-    return loss.value
 
 
 def write(work, name, text):

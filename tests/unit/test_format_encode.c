@@ -1,18 +1,13 @@
 /* test_format_encode.c — the block encoders against ggml's own bytes (golden/encode, see its
  * README.md), on every instruction set that this processor has, with and without importance.
  */
+#include "test_support.h"
+
 #include "format/quant.h"
 
 #include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <string.h>
-
-#include <cmocka.h>
 
 #include "core/arena.h"
-#include "core/file.h"
 #include "core/quant_block.h"
 #include "format/quant_encode.h"
 
@@ -37,12 +32,7 @@ static int close_arena(void **state)
 
 static Str golden(const char *name)
 {
-    Err err = {0};
-    Str bytes;
-    const char *path = path_join(&arena, TEST_DATA "/golden/encode", name);
-    if (!file_read(path, 1 << 20, &arena, &bytes, ERR_RUNTIME_IO_FAILED, &err))
-        fail_msg("%s", err.message);
-    return bytes;
+    return golden_file(&arena, "encode", name);
 }
 
 static float mean_square(const float *row)

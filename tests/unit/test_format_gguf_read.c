@@ -4,14 +4,9 @@
  * version 2. Bad: each check with its message, on files built here byte by byte; every prefix of
  * a good file; every byte of it changed.
  */
+#include "test_support.h"
+
 #include "format/gguf.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <string.h>
-
-#include <cmocka.h>
 
 #include "format/quant.h"
 
@@ -30,12 +25,7 @@ static int close_arena(void **state)
 
 static Str golden(const char *name)
 {
-    Err err = {0};
-    Str bytes;
-    const char *path = path_join(&arena, TEST_DATA "/golden/gguf", name);
-    if (!file_read(path, 1 << 20, &arena, &bytes, ERR_RUNTIME_IO_FAILED, &err))
-        fail_msg("%s", err.message);
-    return bytes;
+    return golden_file(&arena, "gguf", name);
 }
 
 /* Parses a copy in memory of exactly that size, so that the sanitizer sees every read too far. */

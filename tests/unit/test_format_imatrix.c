@@ -1,16 +1,9 @@
 /* test_format_imatrix.c — importance matrices: both of llama.cpp's formats against gguf-py's values
  * (golden/imatrix), writing, and damaged files.
  */
+#include "test_support.h"
+
 #include "format/imatrix.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <string.h>
-
-#include <cmocka.h>
-
-#include "core/file.h"
 
 static Arena arena;
 
@@ -27,12 +20,7 @@ static int close_arena(void **state)
 
 static Str golden(const char *name)
 {
-    Err err = {0};
-    Str bytes;
-    const char *path = path_join(&arena, TEST_DATA "/golden/imatrix", name);
-    if (!file_read(path, 1 << 20, &arena, &bytes, ERR_RUNTIME_IO_FAILED, &err))
-        fail_msg("%s", err.message);
-    return bytes;
+    return golden_file(&arena, "imatrix", name);
 }
 
 static void expect_values(const Imatrix *m, const char *name, bool exactly)

@@ -3,18 +3,13 @@
  * Golden bytes: golden/quant (see its README.md). The 16-bit floats are also checked for every one
  * of the 65,536 patterns against arithmetic done here in double.
  */
+#include "test_support.h"
+
 #include "format/quant.h"
 
 #include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <string.h>
-
-#include <cmocka.h>
 
 #include "core/arena.h"
-#include "core/file.h"
 #include "core/quant_block.h"
 
 static Arena arena;
@@ -32,12 +27,7 @@ static int close_arena(void **state)
 
 static Str golden(const char *name)
 {
-    Err err = {0};
-    Str bytes;
-    const char *path = path_join(&arena, TEST_DATA "/golden/quant", name);
-    if (!file_read(path, 1 << 20, &arena, &bytes, ERR_RUNTIME_IO_FAILED, &err))
-        fail_msg("%s", err.message);
-    return bytes;
+    return golden_file(&arena, "quant", name);
 }
 
 /* The value of a half by its definition. */
