@@ -6,12 +6,27 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void print_errors(void)
+static void print_errors(bool json)
 {
     size_t count = 0;
     const bp_error_row *rows = bp_errors(&count);
-    for (size_t i = 0; i < count; i++)
-        printf("%s\t%s\t%s\n\t%s\n", rows[i].code, rows[i].retryable, rows[i].when, rows[i].hint);
+    Json *list = json_new_array();
+    for (size_t i = 0; i < count; i++) {
+        const bp_error_row *r = &rows[i];
+        if (!json)
+            printf("%s\t%s\t%s\n\t%s\n", r->code, r->retryable, r->when, r->hint);
+        Json *row = json_new_object();
+        json_put(row, "code", json_new_text(r->code));
+        json_put(row, "retryable", json_new_text(r->retryable));
+        json_put(row, "description", json_new_text(r->when));
+        json_put(row, "hint", json_new_text(r->hint));
+        json_put(row, "exit_code", json_new_int(r->exit_code));
+        json_put(row, "schema_version", json_new_text("1"));
+        json_add(list, row);
+    }
+    if (json)
+        print_json(list);
+    json_free(list);
 }
 
 static void print_variables(bool json)
@@ -99,7 +114,7 @@ int cmd_info(bp_trainer *t, const char *const *positionals, int n)
     (void)positionals;
     (void)n;
     if (flag_is_set(t, "error-codes")) {
-        print_errors();
+        print_errors(flag_is_set(t, "json"));
         return 0;
     }
     if (flag_is_set(t, "env-vars")) {

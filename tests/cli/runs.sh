@@ -32,6 +32,7 @@ run replay "$B" -o out_runs --override depth=3; expect_error CONFIG_INVALID 1
 run replay "$B" -o out_runs --override seed; expect_error CONFIG_INVALID 1
 run replay "$B" -o out_runs --override seed=x; expect_code 1
 run runs -o out_runs --json; [ "$(grep -c run_id out)" -eq 4 ] || fail 'not four runs'
+run info --error-codes --json; expect_code 0; expect_out '"code": "INPUT_DATASET_NOT_FOUND"'
 run info --subcommand-tiers; expect_code 0; expect_out '^experimental  *diff-runs'; expect_out '^deprecated-prefer-runs  *list-runs'
 # what other programs write: members absent, odd or unknown
 mkdir odd && cat >odd/run_history.json <<'EOF'
