@@ -21,18 +21,7 @@ template <int D> static __global__ void attention_delta(AttentionKernel a)
     const int lane = threadIdx.x % LANES;
     const int64_t t = i / a.n_heads;
     const int head = (int)(i % a.n_heads);
-    float sum = 0;
-    if (t < a.n_queries) {
-        float y[VEC], dy[VEC];
-        load8<0>(a.y, t * a.y_stride + (int64_t)head * D + lane * VEC, y);
-        load8<0>(a.dy, t * a.dy_stride + (int64_t)head * D + lane * VEC, dy);
-#pragma unroll
-        for (int j = 0; j < VEC; j++)
-            sum += y[j] * dy[j];
-    }
-#pragma unroll
-    for (int offset = LANES / 2; offset > 0; offset /= 2)
-        sum += __shfl_xor_sync(0xffffffffu, sum, offset);
+    const float sum = attention_row_delta<D>(a, t, head, lane);
     if (t < a.n_queries && lane == 0)
         a.delta[(int64_t)head * a.n_queries + t] = sum;
 }

@@ -30,18 +30,7 @@ static __global__ void attention_rows_sm90(AttentionKernel a, float *lse2, float
     const int lane = threadIdx.x % LANES;
     const int64_t t = i / a.n_heads;
     const int head = (int)(i % a.n_heads);
-    float sum = 0;
-    if (t < a.n_queries) {
-        float y[VEC], dy[VEC];
-        load8<0>(a.y, t * a.y_stride + (int64_t)head * D + lane * VEC, y);
-        load8<0>(a.dy, t * a.dy_stride + (int64_t)head * D + lane * VEC, dy);
-#pragma unroll
-        for (int j = 0; j < VEC; j++)
-            sum += y[j] * dy[j];
-    }
-#pragma unroll
-    for (int offset = LANES / 2; offset > 0; offset /= 2)
-        sum += __shfl_xor_sync(0xffffffffu, sum, offset);
+    const float sum = attention_row_delta<D>(a, t, head, lane);
     if (t < n_padded && lane == 0) {
         float lse = INFINITY;
         if (t < a.n_queries) {

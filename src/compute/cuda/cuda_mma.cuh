@@ -199,4 +199,25 @@ static __device__ __forceinline__ float fast_exp2(float x)
 
 #define LOG2E 1.4426950408889634f
 
+/* delta of one row and head = sum over d of y * dy, by D / VEC neighbouring threads; 0 behind the
+ * last query. */
+template <int D>
+static __device__ __forceinline__ float attention_row_delta(const AttentionKernel &a, int64_t t,
+                                                            int head, int lane)
+{
+    float sum = 0;
+    if (t < a.n_queries) {
+        float y[VEC], dy[VEC];
+        load8<0>(a.y, t * a.y_stride + (int64_t)head * D + lane * VEC, y);
+        load8<0>(a.dy, t * a.dy_stride + (int64_t)head * D + lane * VEC, dy);
+#pragma unroll
+        for (int j = 0; j < VEC; j++)
+            sum += y[j] * dy[j];
+    }
+#pragma unroll
+    for (int offset = D / VEC / 2; offset > 0; offset /= 2)
+        sum += __shfl_xor_sync(0xffffffffu, sum, offset);
+    return sum;
+}
+
 #endif
