@@ -144,6 +144,23 @@ BP_API const char *bp_data_report_json(bp_trainer *t, const char *data);
 /* Writes the file's rows to two others ("heldout-ratio", "split-seed", "out-train",
  * "out-heldout"). */
 BP_API const char *bp_data_split_json(bp_trainer *t, const char *data);
+/* One row of bp_data_render or line of bp_tokenize; what it points to lives during the call. */
+typedef struct bp_text_line {
+    int64_t line; /* in the file, from 1 */
+    const char *text;
+    size_t bytes;
+    const int32_t *ids; /* bp_tokenize */
+    size_t n_ids;
+    const char *error; /* why there is no text, else NULL */
+} bp_text_line;
+typedef void bp_text_fn(void *context, const bp_text_line *line);
+/* Every row of a data file exactly as the chat template of the option "template" (a Jinja file or a
+ * model) writes it ("bos", "eos", "add-generation-prompt"). A row that cannot be rendered is handed
+ * over with its error and is no error of the handle. */
+BP_API bool bp_data_render(bp_trainer *t, const char *data, bp_text_fn *fn, void *context);
+/* The token ids of every line of a text file. source: a GGUF file, a folder or a tokenizer.json. */
+BP_API bool bp_tokenize(bp_trainer *t, const char *source, const char *text_file, bp_text_fn *fn,
+                        void *context);
 /* What the last bp_train, bp_export or bp_generate did. */
 BP_API const char *bp_result_json(bp_trainer *t);
 /* Mean loss (nats a token) of the opened model and adapter on a text file. False on error. */

@@ -2,7 +2,8 @@
  *
  * Files: api.c (open, close, errors, options, events), resolve.c (what a model path means, loading
  * it), api_dataset.c (options of a dataset), api_train.c, api_export.c, api_generate.c, api_data.c
- * (datasets without a run), api_info.c (the machine), api_runs.c (history),
+ * (datasets without a run), api_text.c (texts alone),
+ * api_info.c (the machine), api_runs.c (history),
  * api_replay.c, run_options.c (what a run is made again from).
  */
 #ifndef API_HANDLE_H

@@ -88,6 +88,8 @@ int cmd_validate(bp_trainer *t, const char *const *positionals, int n);
 int cmd_data_report(bp_trainer *t, const char *const *positionals, int n);
 int cmd_data_split(bp_trainer *t, const char *const *positionals, int n);
 int cmd_data_preview(bp_trainer *t, const char *const *positionals, int n);
+int cmd_data_render(bp_trainer *t, const char *const *positionals, int n);
+int cmd_tokenize(bp_trainer *t, const char *const *positionals, int n);
 int cmd_show_run(bp_trainer *t, const char *const *positionals, int n);
 
 #endif

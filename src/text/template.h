@@ -13,7 +13,7 @@
 
 typedef struct Template Template;
 
-/* Parses; the tree lives in `out`. `subject` is named in errors (CONFIG_INVALID). */
+/* Parses; the tree lives in `out`. `subject` is named in errors (DEP_CHAT_TEMPLATE_INVALID). */
 Template *template_parse(Str source, const char *subject, Arena *out, Err *err);
 
 typedef struct TemplateOptions {

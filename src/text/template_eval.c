@@ -101,7 +101,8 @@ Value render_unsupported(Render *r, int line, const char *format, ...)
     vsnprintf(what, sizeof(what), format, args);
     va_end(args);
     if (!r->failed)
-        err_set(r->err, ERR_CONFIG_INVALID, "chat template '%s', line %d: %s is not supported",
+        err_set(r->err, ERR_DEP_CHAT_TEMPLATE_INVALID,
+                "chat template '%s', line %d: %s is not supported",
                 r->template->subject, line, what);
     r->failed = true;
     return value_of(V_NONE);

@@ -25,7 +25,8 @@ typedef struct Lexer {
 
 static bool fail(const Lexer *lx, const char *what)
 {
-    return err_set(lx->err, ERR_CONFIG_INVALID, "chat template '%s', line %d: %s", lx->subject,
+    return err_set(lx->err, ERR_DEP_CHAT_TEMPLATE_INVALID,
+                   "chat template '%s', line %d: %s", lx->subject,
                    lx->line, what);
 }
 

@@ -19,7 +19,8 @@ Node *parser_fail(Parser *p, int line, const char *format, ...)
     vsnprintf(what, sizeof(what), format, args);
     va_end(args);
     if (!p->failed)
-        err_set(p->err, ERR_CONFIG_INVALID, "chat template '%s', line %d: %s", p->subject, line,
+        err_set(p->err, ERR_DEP_CHAT_TEMPLATE_INVALID,
+                "chat template '%s', line %d: %s", p->subject, line,
                 what);
     p->failed = true;
     return NULL;

@@ -14,6 +14,29 @@ run -v data preview chat.jsonl --model="$TINY" --train-on-prompts; expect_code 0
 run data preview missing.jsonl -m "$TINY"; expect_error INPUT_DATASET_NOT_FOUND 1
 run data preview chat.jsonl -m missing.gguf; expect_error DEP_MODEL_LOAD_FAILED 2
 
+# render: the exact text; rows that cannot be rendered are named, and the exit code says so
+printf '{{ bos_token }}{%% for m in messages %%}{{ m.role }}:{{ m.content }}{{ eos_token }}\n{%% endfor %%}{%% if add_generation_prompt %%}A>{%% endif %%}' >t.jinja
+run data render chat.jsonl --template t.jinja --bos '[B]' --eos '[E]'; expect_code 0
+printf '[B]user:q%d?[E]\nassistant:answer %d.[E]\n\n' 0 0 1 1 2 2 | cmp -s - "$WORK/out" || fail 'not the exact text'
+run data render chat.jsonl --template t.jinja --bos B --add-generation-prompt --json; expect_code 0
+expect_out '^{"line": 2, "text": "Buser:q1?\\nassistant:answer 1.\\nA>", "schema_version": "1"}$'
+run data render chat.jsonl --template "$TINY"; expect_code 0; expect_out '^answer 0.<|im_end|>$'
+printf '{"messages":[{"role":"wizard","content":"x"}]}\n{"text":"as it is"}\n' >odd.jsonl
+run data render odd.jsonl --template t.jinja; expect_code 65; expect_out '^as it is$'; expect_err '^line 1: .*role'
+run data render odd.jsonl --template t.jinja --json; expect_code 65; expect_out '"line": 1, "error": '
+run data render chat.jsonl; expect_error INPUT_VALIDATION_FAILED 1; expect_err 'with --template'
+printf 'a\n{%% include "x" %%}' >broken.jinja
+run data render chat.jsonl --template broken.jinja; expect_error DEP_CHAT_TEMPLATE_INVALID 2
+expect_err "'broken.jinja', line 2: tag 'include' is not supported"
+# tokenize: the ids of each line, the last one with or without its end; control tokens are parsed
+printf 'hi\n\n<|im_end|>hi' >lines.txt
+run tokenize "$TINY" lines.txt; expect_code 0; [ "$(wc -l <"$WORK/out")" -eq 3 ] || fail 'not three lines'
+HI=$(head -1 "$WORK/out"); tail -1 "$WORK/out" | grep -q "^[0-9]* $HI\$" || fail 'a control token is not one'
+run tokenize "$TINY" lines.txt --json; expect_out '^{"line": 2, "n_ids": 0, "ids": \[\], "schema_version": "1"}$'
+printf 'hi\n' | "$BACKPROP" tokenize "$TINY" | grep -q "^$HI\$" || fail 'standard input is not read'
+run tokenize "$TINY" missing.txt; expect_error INPUT_VALIDATION_FAILED 1
+run tokenize missing.json lines.txt; expect_error DEP_MODEL_LOAD_FAILED 2
+
 # several files with weights, csv, gzip, every filter; each drop is counted with its reason
 chat_rows 6 >a.jsonl
 printf 'instruction,output\r\n"say ""hi"", twice","hi, hi"\r\nq;1,a1\r\n' >b.csv

@@ -94,28 +94,30 @@ typedef struct Refused {
     ErrCode code;
 } Refused;
 
+#define BAD ERR_DEP_CHAT_TEMPLATE_INVALID
+
 /* Every error names the template, the line, and what is wrong. */
 static void names_what_it_refuses(void **state)
 {
     static const Refused table[] = {
         {"a\nb\n{{ x | urlencode }}", "line 3: filter 'urlencode' is not supported",
-         ERR_CONFIG_INVALID},
+         BAD},
         {"{% if true %}\n{{ 1 | wordwrap }}{% endif %}",
-         "line 2: filter 'wordwrap' is not supported", ERR_CONFIG_INVALID},
-        {"{{ 1 is wild }}", "test 'wild' is not supported", ERR_CONFIG_INVALID},
-        {"{% include 'x' %}", "tag 'include' is not supported", ERR_CONFIG_INVALID},
+         "line 2: filter 'wordwrap' is not supported", BAD},
+        {"{{ 1 is wild }}", "test 'wild' is not supported", BAD},
+        {"{% include 'x' %}", "tag 'include' is not supported", BAD},
         {"\n{% block a %}{% endblock %}", "line 2: tag 'block' is not supported",
-         ERR_CONFIG_INVALID},
-        {"{{ 'a'.encode() }}", "'encode' of a str is not supported", ERR_CONFIG_INVALID},
-        {"{{ [1].append(1) }}", "'append' of a list is not supported", ERR_CONFIG_INVALID},
-        {"{{ f(*args) }}", "* and ** arguments are not supported", ERR_CONFIG_INVALID},
+         BAD},
+        {"{{ 'a'.encode() }}", "'encode' of a str is not supported", BAD},
+        {"{{ [1].append(1) }}", "'append' of a list is not supported", BAD},
+        {"{{ f(*args) }}", "* and ** arguments are not supported", BAD},
         {"{% for x in y recursive %}{% endfor %}", "recursive loops are not supported",
-         ERR_CONFIG_INVALID},
-        {"{{ 9223372036854775807 }}", "more than 18 digits", ERR_CONFIG_INVALID},
-        {"{{ 99999999999999999 * 99999999999999999 }}", "beyond 64 bits", ERR_CONFIG_INVALID},
-        {"{% if x %}", "the template ends before 'elif'", ERR_CONFIG_INVALID},
-        {"{{ 'abc", "string has no end", ERR_CONFIG_INVALID},
-        {"{# abc", "missing end of comment", ERR_CONFIG_INVALID},
+         BAD},
+        {"{{ 9223372036854775807 }}", "more than 18 digits", BAD},
+        {"{{ 99999999999999999 * 99999999999999999 }}", "beyond 64 bits", BAD},
+        {"{% if x %}", "the template ends before 'elif'", BAD},
+        {"{{ 'abc", "string has no end", BAD},
+        {"{# abc", "missing end of comment", BAD},
         {"\n\n{{ raise_exception('roles must alternate') }}",
          "line 3: the template refuses: roles must alternate", ERR_INPUT_DATASET_VALIDATION_FAILED},
         {"{{ nope.x }}", "'nope' is undefined", ERR_INPUT_DATASET_VALIDATION_FAILED},
