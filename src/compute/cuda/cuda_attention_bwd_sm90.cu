@@ -110,7 +110,7 @@ static __device__ __forceinline__ void walk_barriers(uint32_t once, uint32_t ful
     barrier_init(once, 1);
     for (int i = 0; i < STAGES; i++) {
         barrier_init(full + i * 8, 1);
-        barrier_init(empty + i * 8, GROUPS);
+        barrier_init(empty + i * 8, GROUPS * GROUP_WARPS);
     }
     barriers_publish();
 }
@@ -163,7 +163,6 @@ static __global__ void __launch_bounds__((GROUPS + 1) * GROUP_THREADS, 1)
         registers_take<GROUPS == 2 ? 240 : 160>();
         const int lane = threadIdx.x % 32, warp = threadIdx.x % GROUP_THREADS / 32;
         const int first = s0 + group * GROUP_ROWS; /* key */
-        const int is_leader = threadIdx.x % GROUP_THREADS == 0;
         const float scale2 = a.scale * LOG2E;
         int q_end[2];
 #pragma unroll
@@ -200,8 +199,8 @@ static __global__ void __launch_bounds__((GROUPS + 1) * GROUP_THREADS, 1)
             products_wait<1>();
             pin(s);
             pin(dk);
-            if (is_leader && before >= 0)
-                barrier_arrive(at.empty + (uint32_t)(before * 8));
+            if (before >= 0)
+                warp_arrive(at.empty + (uint32_t)(before * 8));
             before = ring.stage;
 #pragma unroll
             for (int j = 0; j < NT; j++) {
@@ -321,7 +320,6 @@ static __global__ void __launch_bounds__((GROUPS + 1) * GROUP_THREADS, 1)
         registers_take<GROUPS == 2 ? 240 : 160>();
         const int lane = threadIdx.x % 32, warp = threadIdx.x % GROUP_THREADS / 32;
         const int first = t0 + group * GROUP_ROWS, last = min(first + GROUP_ROWS, a.n_queries) - 1;
-        const int is_leader = threadIdx.x % GROUP_THREADS == 0;
         const float scale2 = a.scale * LOG2E;
         const int all_from = first <= last ? a.kv_begin[last] : end;
         const int all_to = first <= last ? a.kv_end[first] : begin;
@@ -383,8 +381,8 @@ static __global__ void __launch_bounds__((GROUPS + 1) * GROUP_THREADS, 1)
                     s[j][e] *= dp[j][e] - delta[e / 2];
             products_wait<0>();
             pin(dq);
-            if (is_leader && before >= 0)
-                barrier_arrive(at.empty + (uint32_t)(before * 8));
+            if (before >= 0)
+                warp_arrive(at.empty + (uint32_t)(before * 8));
             before = ring.stage;
             round_pairs<NT>(s, ds);
         }

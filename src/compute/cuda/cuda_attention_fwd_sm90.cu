@@ -96,8 +96,8 @@ static __device__ __forceinline__ void forward_barriers(ForwardShared<D, GROUPS,
     for (int i = 0; i < STAGES; i++) {
         barrier_init(at.k_full + i * 8, 1);
         barrier_init(at.v_full + i * 8, 1);
-        barrier_init(at.k_empty + i * 8, GROUPS);
-        barrier_init(at.v_empty + i * 8, GROUPS);
+        barrier_init(at.k_empty + i * 8, GROUPS * GROUP_WARPS);
+        barrier_init(at.v_empty + i * 8, GROUPS * GROUP_WARPS);
     }
     barriers_publish();
 }
@@ -177,7 +177,6 @@ static __global__ void __launch_bounds__((GROUPS + 1) * GROUP_THREADS, 1)
         registers_take<GROUPS == 2 ? 240 : 160>();
         const int lane = threadIdx.x % 32, warp = threadIdx.x % GROUP_THREADS / 32;
         const int first = t0 + group * GROUP_ROWS, last = min(first + GROUP_ROWS, a.n_queries) - 1;
-        const int is_leader = threadIdx.x % GROUP_THREADS == 0;
         const float scale2 = a.scale * LOG2E;
         /* Keys that every query of the group sees. */
         const int all_from = first <= last ? a.kv_begin[last] : end;
@@ -205,8 +204,7 @@ static __global__ void __launch_bounds__((GROUPS + 1) * GROUP_THREADS, 1)
             products_commit();
             products_wait<0>();
             pin(s);
-            if (is_leader)
-                barrier_arrive(at.k_empty);
+            warp_arrive(at.k_empty);
             mask(n_tiles - 1);
             softmax_step<NT>(&softmax, s, scale2, shrink);
             round_pairs<NT>(s, p);
@@ -234,14 +232,12 @@ static __global__ void __launch_bounds__((GROUPS + 1) * GROUP_THREADS, 1)
                 groups_arrive(1 + (group + other) % GROUPS, TURNS);
             products_wait<1>();
             pin(s);
-            if (is_leader)
-                barrier_arrive(at.k_empty + k_bit);
+            warp_arrive(at.k_empty + k_bit);
             mask(i);
             softmax_step<NT>(&softmax, s, scale2, shrink);
             products_wait<0>();
             pin(acc);
-            if (is_leader)
-                barrier_arrive(at.v_empty + v_bit);
+            warp_arrive(at.v_empty + v_bit);
             round_pairs<NT>(s, p);
 #pragma unroll
             for (int j = 0; j < D / 8; j++)

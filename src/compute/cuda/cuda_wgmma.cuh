@@ -18,7 +18,7 @@
 #include "compute/cuda/cuda_mma.cuh"
 
 enum {
-    GROUP_THREADS = 128, GROUP_ROWS = 64, /* of a warpgroup */
+    GROUP_THREADS = 128, GROUP_WARPS = 4, GROUP_ROWS = 64, /* of a warpgroup */
     PANEL_COLUMNS = 64, PANEL_ROW_BYTES = 128, BOX_ROWS = 64, TILE_ALIGN = 1024
 };
 static const int BLOCK_SHARED_BYTES = 227 * 1024; /* most that a block of this card may have */
@@ -46,9 +46,13 @@ static __device__ __forceinline__ void barrier_expect(uint32_t barrier, int byte
                  : "memory");
 }
 
-static __device__ __forceinline__ void barrier_arrive(uint32_t barrier)
+/* One arrival a warp, once all its lanes are here: what they have read may be overwritten after it.
+ * One for a whole warpgroup would not do, its warps do not wait for each other. */
+static __device__ __forceinline__ void warp_arrive(uint32_t barrier)
 {
-    asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
+    __syncwarp();
+    if (threadIdx.x % 32 == 0)
+        asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
 }
 
 static __device__ __forceinline__ void barrier_wait(uint32_t barrier, int parity)
