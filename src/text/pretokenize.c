@@ -266,6 +266,7 @@ typedef struct Splitter {
     const PreTokenizer *pre;
     RegexScratch *scratch;
     Str text;
+    Str subject; /* what the patterns see of it: the same bytes but for characters too new */
     WordSink *word;
     void *context;
 } Splitter;
@@ -344,7 +345,7 @@ static void split_range(const Splitter *splitter, int step, size_t start, size_t
         return;
     }
     const SplitStep *split = &splitter->pre->steps[step];
-    Str piece = str_sub(splitter->text, start, end);
+    Str piece = str_sub(splitter->subject, start, end);
     Pending pending = {0};
     size_t from = 0, done = 0, match_start = 0, match_end = 0;
     bool any = false;
@@ -375,6 +376,9 @@ void pretokenize(const PreTokenizer *pre, RegexScratch *scratch, Str text, WordS
     assert(pre != NULL && scratch != NULL && word != NULL);
     if (text.len == 0)
         return;
-    Splitter splitter = {pre, scratch, text, word, context};
+    Buf older = {0};
+    Str subject = pre->n_steps > 0 && regex_is_behind() ? unicode_older(text, &older) : text;
+    Splitter splitter = {pre, scratch, text, subject, word, context};
     split_range(&splitter, 0, 0, text.len);
+    buf_free(&older);
 }

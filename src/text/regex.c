@@ -174,6 +174,15 @@ bool regex_find(const Regex *regex, RegexScratch *scratch, Str text, size_t from
     return *start >= from && *start <= *end && *end <= text.len;
 }
 
+bool regex_is_behind(void)
+{
+    char version[32] = "";
+    int size = pcre2_config(PCRE2_CONFIG_UNICODE_VERSION, NULL);
+    if (size > 0 && (size_t)size <= sizeof(version))
+        pcre2_config(PCRE2_CONFIG_UNICODE_VERSION, version);
+    return version[0] == '1' && version[1] < '6';
+}
+
 void regex_quote(Str literal, Buf *pattern)
 {
     for (size_t i = 0; i < literal.len; i++) {

@@ -4,6 +4,9 @@
  * combining class is 0) nor compose with what stands before it. Chunks are independent of each
  * other, so each is normalised alone and every byte of its result maps to the chunk's end. Most
  * chunks are one character that is its own normal form and is copied without a second look.
+ *
+ * Hugging Face's tokenizers normalise by Unicode 9.0 and match patterns by Unicode 16.0, whatever is
+ * installed beside them; utf8proc and PCRE2 may be older or newer. unicode_ages.def has the rest.
  */
 #include "text/unicode.h"
 
@@ -148,6 +151,57 @@ size_t unicode_valid_prefix(Str text)
     return pos;
 }
 
+/* ---- characters by age ------------------------------------------------------------------ */
+
+typedef struct AgeRange {
+    uint32_t first, last, stand_in;
+} AgeRange;
+
+#define NEWER(first, last, stand_in) {first, last, stand_in},
+#define NOT_NORMALIZED(first, last)
+static const AgeRange newer[] = {
+#include "text/unicode_ages.def"
+};
+#undef NEWER
+#undef NOT_NORMALIZED
+#define NEWER(first, last, stand_in)
+#define NOT_NORMALIZED(first, last) {first, last, 0},
+static const AgeRange not_normalized[] = {
+#include "text/unicode_ages.def"
+};
+#undef NEWER
+#undef NOT_NORMALIZED
+
+static const AgeRange *find_age(const AgeRange *ranges, size_t n, uint32_t codepoint)
+{
+    size_t low = 0, high = n;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        assert(ranges[middle].first <= ranges[middle].last);
+        if (codepoint > ranges[middle].last)
+            low = middle + 1;
+        else if (codepoint < ranges[middle].first)
+            high = middle;
+        else
+            return &ranges[middle];
+    }
+    return NULL;
+}
+
+static uint32_t older_character(uint32_t codepoint)
+{
+    if (codepoint < 0x800 || (codepoint >= 0x3200 && codepoint < 0xA7C0))
+        return codepoint;
+    const AgeRange *range = find_age(newer, COUNT_OF(newer), codepoint);
+    return range == NULL ? codepoint : range->stand_in;
+}
+
+static bool is_not_normalized(uint32_t codepoint)
+{
+    return codepoint >= 0x7FD &&
+           find_age(not_normalized, COUNT_OF(not_normalized), codepoint) != NULL;
+}
+
 /* The code point at `pos` of valid text; *bytes its length. */
 static uint32_t codepoint_at(Str text, size_t pos, size_t *bytes)
 {
@@ -160,10 +214,44 @@ static uint32_t codepoint_at(Str text, size_t pos, size_t *bytes)
     return codepoint;
 }
 
+Str unicode_older(Str text, Buf *copy)
+{
+    size_t pos = 0, bytes = 0;
+    bool any = false;
+    while (pos < text.len) {
+        uint64_t word;
+        if (text.len - pos >= sizeof(word)) {
+            memcpy(&word, text.data + pos, sizeof(word));
+            if ((word & 0x8080808080808080u) == 0) {
+                pos += sizeof(word);
+                continue;
+            }
+        }
+        uint32_t codepoint = codepoint_at(text, pos, &bytes);
+        uint32_t older = older_character(codepoint);
+        if (older != codepoint) {
+            if (!any) {
+                buf_clear(copy);
+                buf_str(copy, text);
+            }
+            any = true;
+            utf8proc_uint8_t encoded[4];
+            utf8proc_ssize_t len = utf8proc_encode_char((utf8proc_int32_t)older, encoded);
+            assert((size_t)len == bytes);
+            memcpy(copy->data + pos, encoded, (size_t)len);
+        }
+        pos += bytes;
+    }
+    assert(!any || copy->len == text.len);
+    return any ? buf_view(copy) : text;
+}
+
+/* ---- normal forms ----------------------------------------------------------------------- */
+
 /* True when nothing before the character can reach it: neither reordering nor composition. */
 static bool starts_chunk(uint32_t codepoint, utf8proc_option_t options)
 {
-    if (codepoint < 0x300)
+    if (codepoint < 0x300 || is_not_normalized(codepoint))
         return true;
     utf8proc_int32_t first[32];
     int boundclass = 0;
@@ -214,7 +302,7 @@ static bool is_inert_nfc(uint32_t codepoint)
         return true;
     const utf8proc_property_t *property = utf8proc_get_property((utf8proc_int32_t)codepoint);
     bool hangul = codepoint >= 0xAC00 && codepoint <= 0xD7A3;
-    bool whole = hangul || property->decomp_seqindex == UINT16_MAX || property->decomp_type != 0;
+    bool whole = hangul || is_not_normalized(codepoint) || property->decomp_seqindex == UINT16_MAX || property->decomp_type != 0;
     return whole && starts_chunk(codepoint, form_options[NORMAL_NFC]);
 }
 
@@ -248,8 +336,13 @@ bool unicode_normalize(NormalForm form, Str text, MappedText *out)
     utf8proc_option_t options = form_options[form];
     while (pos < text.len) {
         size_t bytes = 0, end = pos;
-        (void)codepoint_at(text, pos, &bytes);
+        uint32_t first = codepoint_at(text, pos, &bytes);
         end += bytes;
+        if (is_not_normalized(first)) { /* nor does it take what follows */
+            mapped_text_copy(&result, text.data + pos, bytes, pos);
+            pos = end;
+            continue;
+        }
         while (end < text.len && !starts_chunk(codepoint_at(text, end, &bytes), options))
             end += bytes;
         normalize_chunk(options, str_sub(text, pos, end), end, &result);
@@ -282,7 +375,7 @@ bool unicode_is_word(uint32_t c)
         return true;
     if (c > 0x10FFFF)
         return false;
-    switch (utf8proc_category((utf8proc_int32_t)c)) {
+    switch (utf8proc_category((utf8proc_int32_t)older_character(c))) {
     case UTF8PROC_CATEGORY_LU:
     case UTF8PROC_CATEGORY_LL:
     case UTF8PROC_CATEGORY_LT:

