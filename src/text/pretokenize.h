@@ -62,6 +62,10 @@ const PreRow *pre_row_find(Str name, Arena *out); /* NULL when not known */
 /* The name for these steps, NULL when no row has them. */
 const PreRow *pre_row_recognise(const PreTokenizer *pre, bool ignore_merges);
 
+/* Whether a token that is cut out takes the white space behind it along. GGUF files do not say, so
+ * it follows from the model's name as in llama.cpp; `kind` is a TokenKind. */
+bool pre_strips_right(Str model_name, Str token, uint8_t kind);
+
 bool pretokenizer_from_row(PreTokenizer *pre, const PreRow *row, Err *err);
 /* `json` is tokenizer.json's pre_tokenizer (or NULL). *byte_level says whether ByteLevel occurs. */
 bool pretokenizer_from_json(PreTokenizer *pre, const Json *json, bool *byte_level, Arena *out,

@@ -9,6 +9,11 @@
  */
 #include "text/pretokenize.h"
 
+#include <strings.h>
+#include <string.h>
+
+#include "text/tokenizer.h"
+
 #define SUFFIX "'s|'t|'re|'ve|'m|'ll|'d"
 #define GPT2 PRETOKENIZE_GPT2
 #define LINES "|\\s*[\\r\\n]+"
@@ -212,4 +217,24 @@ const PreRow *pre_row_recognise(const PreTokenizer *pre, bool ignore_merges)
             return &rows[r];
     }
     return NULL;
+}
+
+static bool contains_lower(Str text, const char *part)
+{
+    size_t len = strlen(part);
+    for (size_t i = 0; i + len <= text.len; i++)
+        if (strncasecmp(text.data + i, part, len) == 0)
+            return true;
+    return false;
+}
+
+bool pre_strips_right(Str model_name, Str token, uint8_t kind)
+{
+    if (!contains_lower(model_name, "phi-3") && !contains_lower(model_name, "phi3"))
+        return false;
+    assert(kind >= TOKEN_NORMAL && kind <= TOKEN_BYTE);
+    if (str_eq_text(token, "<unk>") || str_eq_text(token, "<s>") ||
+        str_eq_text(token, "<|endoftext|>"))
+        return false;
+    return kind == TOKEN_CONTROL || kind == TOKEN_UNKNOWN || str_eq_text(token, "</s>");
 }

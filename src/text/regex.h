@@ -23,8 +23,8 @@ void regex_scratch_free(RegexScratch *scratch); /* safe on NULL */
 bool regex_find(const Regex *regex, RegexScratch *scratch, Str text, size_t from, size_t *start,
                 size_t *end);
 
-/* Whether the library's character properties are older than Unicode 16.0, which tokenizers match by:
- * then a text goes through unicode_older first. */
+/* Whether the library's character properties are older than Unicode 16.0, which tokenizers match
+ * by: then a text goes through unicode_older first. */
 bool regex_is_behind(void);
 
 /* Appends the pattern that matches the text literally. */

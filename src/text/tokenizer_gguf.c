@@ -12,8 +12,9 @@
  *   tokenizer.ggml.{bos,eos,unknown,seperator,padding,cls,mask}_token_id  (spelled so)
  *   tokenizer.ggml.add_{bos,eos,sep}_token
  *   tokenizer.chat_template
- * Control, unknown and user-defined tokens are cut out of the text; the file carries no flags for
- * them, so they neither strip white space nor are normalised.
+ * Control, unknown and user-defined tokens are cut out of the text, and so is the end token,
+ * whatever its type says. The file carries no flags for them: they are not normalised, and swallow
+ * white space only where the model's name says so (pretokenize_names.c).
  */
 #include "text/tokenizer_internal.h"
 
@@ -120,9 +121,12 @@ static bool set_pieces(Tokenizer *t, bool space_prefix, Err *err)
     return normalizer_add(&t->norm, replace, err);
 }
 
-static void read_added(Tokenizer *t, Arena *out)
+static void read_added(Tokenizer *t, Str model_name, Arena *out)
 {
     const Vocab *vocab = &t->vocab;
+    int32_t eos = t->special[ROLE_EOS];
+    if (eos != TOKEN_NONE && vocab->kinds[eos] == TOKEN_NORMAL)
+        vocab->kinds[eos] = TOKEN_CONTROL;
     for (int32_t i = 0; i < vocab->size; i++)
         t->n_added += vocab->kinds[i] >= TOKEN_UNKNOWN && vocab->kinds[i] <= TOKEN_USER_DEFINED;
     t->added = arena_array(out, AddedToken, t->n_added + 1);
@@ -135,6 +139,7 @@ static void read_added(Tokenizer *t, Arena *out)
         t->added[n++] = (AddedToken){.content = fits ? vocab->texts[i] : (Str){"", 0},
                                      .id = i,
                                      .control = control,
+                                     .rstrip = pre_strips_right(model_name, vocab->texts[i], kind),
                                      .special = control};
     }
     assert(n == t->n_added);
@@ -208,7 +213,7 @@ static bool read_gguf(Tokenizer *t, const Gguf *gguf, Arena *out, Err *err)
     if (pieces && !set_pieces(t, space_prefix, err))
         return false;
     bpe_finish(&t->bpe, out);
-    read_added(t, out);
+    read_added(t, gguf_str(gguf, "general.name"), out);
     tokenizer_finish(t, out);
     return true;
 }

@@ -8,6 +8,12 @@
 #include <string.h>
 
 #include "text/tokenizer_internal.h"
+/* Whether a token is cut out of the text before the merges, so that none of them makes it. */
+static bool is_cut_out(const Tokenizer *t, int32_t id)
+{
+    return t->vocab.kinds[id] == TOKEN_CONTROL || t->vocab.kinds[id] == TOKEN_USER_DEFINED;
+}
+
 /* Scores that order merges as their ranks do: row r of the ranking gets -r. False: there are none,
  * because the tokens do not come out one after the other. `scores` has a row for every token. */
 static bool find_scores(const Tokenizer *t, float *scores)
@@ -20,6 +26,8 @@ static bool find_scores(const Tokenizer *t, float *scores)
         scores[i] = 0;
     }
     for (int32_t k = 0; k < t->bpe.n_merges && ordered; k++) {
+        if (is_cut_out(t, t->bpe.merges[k].result))
+            continue;
         int32_t *group = &groups[t->bpe.merges[k].result];
         if (*group < 0)
             *group = n++;
@@ -98,10 +106,9 @@ static void write_scores(const Tokenizer *t, GgufWriter *writer)
     bool found = find_scores(t, scores);
     must(found);
     for (size_t i = 0; i < n; i++) {
-        uint8_t kind = t->vocab.kinds[i];
-        if (kind == TOKEN_CONTROL || kind == TOKEN_USER_DEFINED)
+        if (is_cut_out(t, (int32_t)i))
             scores[i] = -1000;
-        else if (kind == TOKEN_BYTE)
+        else if (t->vocab.kinds[i] == TOKEN_BYTE)
             scores[i] = 0;
     }
     gguf_put_f32s(writer, "tokenizer.ggml.scores", scores, n);

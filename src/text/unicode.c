@@ -5,8 +5,8 @@
  * other, so each is normalised alone and every byte of its result maps to the chunk's end. Most
  * chunks are one character that is its own normal form and is copied without a second look.
  *
- * Hugging Face's tokenizers normalise by Unicode 9.0 and match patterns by Unicode 16.0, whatever is
- * installed beside them; utf8proc and PCRE2 may be older or newer. unicode_ages.def has the rest.
+ * Hugging Face's tokenizers normalise by Unicode 9.0 and match patterns by Unicode 16.0, whatever
+ * is installed beside them; utf8proc and PCRE2 are older or newer: unicode_ages.def has the rest.
  */
 #include "text/unicode.h"
 
@@ -302,7 +302,8 @@ static bool is_inert_nfc(uint32_t codepoint)
         return true;
     const utf8proc_property_t *property = utf8proc_get_property((utf8proc_int32_t)codepoint);
     bool hangul = codepoint >= 0xAC00 && codepoint <= 0xD7A3;
-    bool whole = hangul || is_not_normalized(codepoint) || property->decomp_seqindex == UINT16_MAX || property->decomp_type != 0;
+    bool whole = hangul || is_not_normalized(codepoint) ||
+                 property->decomp_seqindex == UINT16_MAX || property->decomp_type != 0;
     return whole && starts_chunk(codepoint, form_options[NORMAL_NFC]);
 }
 

@@ -32,8 +32,8 @@ size_t unicode_valid_prefix(Str text);
 size_t unicode_broken_bytes(Str text);
 /* Brings valid UTF-8 into the form. False, `out` untouched, when the text already is in it. */
 bool unicode_normalize(NormalForm form, Str text, MappedText *out);
-/* `text` (valid UTF-8) with every character of Unicode 15 and 16 replaced by one of Unicode 14 of the
- * same general category and length; `text` itself where it has none, else a view of `copy`. */
+/* `text` (valid UTF-8) with every character of Unicode 15 and 16 replaced by one of Unicode 14 of
+ * the same general category and length; `text` itself where it has none, else a view of `copy`. */
 Str unicode_older(Str text, Buf *copy);
 bool unicode_is_space(uint32_t codepoint);
 bool unicode_is_word(uint32_t codepoint);

@@ -15,5 +15,8 @@ if [ ! -f "$cache/packages.txt" ]; then
   ls "$cache" >"$cache/packages.txt"
 fi
 models=${LLAMA_CPP_MODELS:-$(ls -d "$root"/.cache/oracles/llama_cpp_python-*/vendor/llama.cpp/models)}
-"$BP_TEST_PYTHON" "$here/tokenizer_ids.py" "$tool" "$cache" "$LLAMA_CPP/llama-tokenize" "$models" \
+llama=$(dirname "$models")
+"${CC:-cc}" -O1 -I"$llama/include" -I"$llama/ggml/include" "$here/llama_ids.c" -o "$cache/llama_ids" \
+  -L"$LLAMA_CPP" -lllama -lggml -lggml-base -Wl,-rpath,"$LLAMA_CPP"
+"$BP_TEST_PYTHON" "$here/tokenizer_ids.py" "$tool" "$cache" "$cache/llama_ids" "$models" \
   "${BP_TOKENIZERS:-$root/../shared/data/tokenizers}" ${LINES_EACH:+--count "$LINES_EACH"}

@@ -14,6 +14,7 @@
 #include "core/os.h"
 #include "text/tokenizer.h"
 #include "text/tokenizer_json.h"
+#include "text/unicode.h"
 
 #define FOLDER TEST_DATA "/golden/tokenizer/tiny"
 
@@ -437,6 +438,27 @@ static void unnamed_pre_tokenizers_are_refused_for_gguf(void **state)
     json_free(json);
 }
 
+/* What tokenizers 0.23 does, whatever Unicode the system's libraries are made of. */
+static void unicode_is_that_of_the_oracle(void **state)
+{
+    MappedText mapped = {0};
+    Buf copy = {0};
+    Str plain = STR("Zürich 鳥 🦩");
+    assert_ptr_equal(unicode_older(plain, &copy).data, plain.data);
+    Str older = unicode_older(STR("a\U0001E030\u1C89\U0003137F!"), &copy);
+    assert_int_equal(older.len, 13);
+    assert_memory_equal(older.data, "a\U00016FE0\uA7F5\U00020000!", 13);
+    /* U+32FF is of Unicode 12.1 and stays; U+33FE decomposes; marks do not pass U+1ABF (13.0). */
+    assert_false(unicode_normalize(NORMAL_NFKC, STR("\u32FF"), &mapped));
+    assert_true(unicode_normalize(NORMAL_NFKC, STR("\u33FE"), &mapped));
+    assert_false(unicode_normalize(NORMAL_NFC, STR("x\u0315\u1ABF\u0323"), &mapped));
+    assert_true(unicode_normalize(NORMAL_NFC, STR("x\u0315\u0323"), &mapped));
+    assert_int_equal(mapped.len, 5);
+    assert_memory_equal(mapped.data, "x\u0323\u0315", 5);
+    mapped_text_free(&mapped);
+    buf_free(&copy);
+}
+
 static void missing_folders_are_errors(void **state)
 {
     Err err = {0};
@@ -457,6 +479,7 @@ int main(void)
         cmocka_unit_test(unsupported_constructs_are_named),
         cmocka_unit_test(json_to_gguf_to_folder_keeps_the_ids),
         cmocka_unit_test(unnamed_pre_tokenizers_are_refused_for_gguf),
+        cmocka_unit_test(unicode_is_that_of_the_oracle),
         cmocka_unit_test(missing_folders_are_errors),
     };
     return cmocka_run_group_tests(tests, open_arena, close_arena);
