@@ -70,7 +70,7 @@ int main(int argc, char **argv)
     if (!dataset_load(&dataset, &file, 1, &texts, &options, &arena, &err))
         fail(&err);
     const double loaded = os_now();
-    const uint64_t anonymous = resident_bytes("RssAnon:"), peak = os_process_peak();
+    const uint64_t anonymous = resident_bytes("RssAnon:");
     const PackOptions pack = {.rows = 1, .max_seq_length = SEQUENCE, .packing = true, .seed = 42};
     Packer *packer = packer_make(&dataset, &pack, &arena);
     const int64_t n = packer_microbatches(packer);
@@ -91,7 +91,7 @@ int main(int argc, char **argv)
            (long long)dataset.n_loss, (long long)n, (double)used / ((double)n * SEQUENCE),
            loaded - start, packed - loaded, packed - start,
            (double)file_bytes(argv[1]) / 1e6 / (packed - start), threads_count(),
-           (double)peak / 1e6, (double)anonymous / 1e6);
+           (double)os_process_peak() / 1e6, (double)anonymous / 1e6);
     dataset_close(&dataset);
     return 0;
 }

@@ -23,6 +23,8 @@ int os_file_temporary(int *fd);
 int os_file_write(int fd, const void *data, size_t bytes);
 /* Reads up to `bytes`; *got is 0 only at the end. */
 int os_file_read(int fd, void *data, size_t bytes, size_t *got);
+/* All of [at, at + bytes), wherever the file stands; EIO when it ends before. */
+int os_file_read_at(int fd, uint64_t at, void *data, size_t bytes);
 int os_file_sync(int fd);
 void os_file_close(int fd);
 /* Bytes of an open regular file; 0 when it is something else (pipe, device). */

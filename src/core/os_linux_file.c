@@ -91,6 +91,20 @@ int os_file_write(int fd, const void *data, size_t bytes)
     return 0;
 }
 
+int os_file_read_at(int fd, uint64_t at, void *data, size_t bytes)
+{
+    char *to = data;
+    for (size_t done = 0; done < bytes;) {
+        ssize_t n = pread(fd, to + done, bytes - done, (off_t)(at + done));
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return n < 0 ? errno : EIO;
+        done += (size_t)n;
+    }
+    return 0;
+}
+
 int os_file_read(int fd, void *data, size_t bytes, size_t *got)
 {
     assert(fd >= 0 && data != NULL && got != NULL);

@@ -89,6 +89,19 @@ const void *spool_finish(Spool *spool, Err *err)
     return spool->map;
 }
 
+void spool_read(const Spool *spool, uint64_t at, void *data, size_t bytes)
+{
+    must(at <= spool->total && bytes <= spool->total - at);
+    if (bytes == 0)
+        return;
+    if (spool->map == NULL) {
+        memcpy(data, spool->buffer + at, bytes);
+        return;
+    }
+    int error = os_file_read_at(spool->fd, at, data, bytes);
+    must(error == 0);
+}
+
 void spool_close(Spool *spool)
 {
     assert(spool != NULL);

@@ -24,6 +24,10 @@ bool spool_write(Spool *spool, const void *data, size_t bytes, Err *err);
 /* Everything that was written, readable until spool_close; NULL with err set, or when it is empty
  * a valid pointer to nothing. No writes after it. */
 const void *spool_finish(Spool *spool, Err *err);
+/* Copies bytes [at, at + bytes) of the finished spool, from its file when it has one: what is read
+ * through the mapping stays in memory, in pieces of up to megabytes, and this does not. The disk
+ * failing is a fault as it is under the mapping. */
+void spool_read(const Spool *spool, uint64_t at, void *data, size_t bytes);
 void spool_close(Spool *spool); /* safe on {0} that spool_open has not seen */
 
 #endif

@@ -460,6 +460,21 @@ bool dataset_parse(Dataset *dataset, Str bytes, const char *name, const DataText
     return ok;
 }
 
+void dataset_read(const Dataset *dataset, const Example *example, int32_t *tokens, uint8_t *loss)
+{
+    const size_t n = (size_t)example->len;
+    const Spool *spools = dataset->spools;
+    assert(example->start >= 0 && example->start + example->len <= dataset->n_tokens);
+    if (spools[SPOOL_TOKENS].map == NULL || spools[SPOOL_LOSS].map == NULL) {
+        memcpy(tokens, dataset->tokens + example->start, n * sizeof *tokens);
+        memcpy(loss, dataset->loss + example->start, n);
+        return;
+    }
+    spool_read(&spools[SPOOL_TOKENS], (uint64_t)example->start * sizeof *tokens, tokens,
+               n * sizeof *tokens);
+    spool_read(&spools[SPOOL_LOSS], (uint64_t)example->start, loss, n);
+}
+
 void dataset_close(Dataset *dataset)
 {
     for (size_t i = 0; i < COUNT_OF(dataset->spools); i++)

@@ -106,6 +106,8 @@ bool dataset_load(Dataset *dataset, const DataFile *files, size_t n_files, const
 bool dataset_parse(Dataset *dataset, Str bytes, const char *name, const DataTexts *texts,
                    const DatasetOptions *options, Arena *out, Err *err);
 void dataset_close(Dataset *dataset); /* safe on {0} */
+/* Copies an example's [len] tokens and marks; reading all in any order leaves none in memory. */
+void dataset_read(const Dataset *dataset, const Example *example, int32_t *tokens, uint8_t *loss);
 
 /* "a.jsonl\nb.jsonl:0.5" to files; the texts live in `out`. False: a weight is none, or too many
  * files. A file whose name ends in ":number" is taken by its name when it exists. */

@@ -27,6 +27,8 @@ struct Packer {
     int64_t *by_difficulty; /* examples, easiest first; NULL without a curriculum */
     Pack *packs;
     int64_t n_packs;
+    int32_t *example_tokens; /* of the longest example */
+    uint8_t *example_loss;
 };
 
 static int32_t longest(const Dataset *dataset)
@@ -91,13 +93,16 @@ static void sort_by_difficulty(Packer *p, Arena *out)
 Packer *packer_make(const Dataset *dataset, const PackOptions *options, Arena *out)
 {
     must(dataset->n_examples > 0 && options->rows > 0);
-    must(longest(dataset) <= options->max_seq_length);
+    const int32_t most = longest(dataset);
+    must(most <= options->max_seq_length);
     Packer *p = arena_new(out, Packer);
     p->dataset = dataset;
     p->options = *options;
     p->epoch = -1;
     p->tokens = (int32_t)round_up(largest_microbatch(dataset, options, out), TOKEN_MULTIPLE);
     p->max_loss = (int32_t)min_i64(p->tokens, dataset->n_loss);
+    p->example_tokens = arena_array(out, int32_t, most);
+    p->example_loss = arena_array(out, uint8_t, most);
     p->order = arena_array(out, int64_t, dataset->n_examples);
     p->pack_order = arena_array(out, int64_t, dataset->n_examples);
     p->next = arena_array(out, int64_t, dataset->n_examples);
@@ -253,11 +258,12 @@ static void put_token(Microbatch *mb, int32_t at, int32_t token, int32_t begin, 
     mb->q_end[at] = end;
 }
 
-static void put_example(Microbatch *mb, const Dataset *dataset, const Example *example)
+static void put_example(Microbatch *mb, const Packer *packer, const Example *example)
 {
     const int32_t begin = mb->n_used, end = begin + example->len;
-    const int32_t *tokens = dataset->tokens + example->start;
-    const uint8_t *loss = dataset->loss + example->start;
+    const int32_t *tokens = packer->example_tokens;
+    const uint8_t *loss = packer->example_loss;
+    dataset_read(packer->dataset, example, packer->example_tokens, packer->example_loss);
     for (int32_t t = 0; t < example->len; t++) {
         put_token(mb, begin + t, tokens[t], begin, end);
         if (t + 1 < example->len && loss[t + 1]) {
@@ -280,7 +286,7 @@ void packer_next(Packer *packer, DataCursor *cursor, Microbatch *mb)
     for (int64_t i = from; i < to; i++) {
         const Pack *pack = &packer->packs[packer->pack_order[i]];
         for (int64_t e = pack->first; e >= 0; e = packer->next[e])
-            put_example(mb, packer->dataset, &packer->dataset->examples[e]);
+            put_example(mb, packer, &packer->dataset->examples[e]);
     }
     must(mb->n_used <= packer->tokens);
     for (int32_t t = mb->n_used; t < packer->tokens; t++)

@@ -33,6 +33,10 @@ static void check_bytes(size_t memory, int pieces, bool in_file)
     assert_int_equal(spool.map != NULL, in_file);
     for (size_t k = 0; k < total; k++)
         assert_int_equal(bytes[k], (uint8_t)(k * 7));
+    uint8_t copy[1000];
+    const size_t n = total < sizeof copy ? total : sizeof copy, at = total - n;
+    spool_read(&spool, at, copy, n);
+    assert_memory_equal(copy, bytes + at, n);
     spool_close(&spool);
 }
 
