@@ -18,7 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SHORT_WORD = 48 /* symbols */, NEIGHBOUR_BITS = 21 };
+enum { SHORT_WORD = 48 /* symbols */, NEIGHBOUR_BITS = 21, FINISH_AHEAD = 16 };
 
 typedef enum WholeWord { WHOLE_NOT_KNOWN, WHOLE_YES, WHOLE_NO } WholeWord;
 
@@ -41,19 +41,42 @@ void bpe_init(Bpe *bpe, const Vocab *vocab, int32_t n_merges, Arena *out)
     bpe->merges = arena_array(out, Merge, n_merges);
 }
 
-bool bpe_set_merge(Bpe *bpe, int32_t rank, Str left, Str right)
+/* The row of what a merge makes. Most files list merges in the order of their tokens, so it is
+ * mostly the one of the merge before or the next. */
+static int32_t find_result(const Bpe *bpe, int32_t rank, Str text)
+{
+    const Vocab *vocab = bpe->vocab;
+    const int32_t before = rank > 0 ? bpe->merges[rank - 1].result : TOKEN_NONE;
+    for (int32_t id = before; before != TOKEN_NONE && id <= before + 1; id++)
+        if (vocab->n_repeated == 0 && id < vocab->size && vocab->in_model[id] &&
+            str_eq(vocab->texts[id], text))
+            return id;
+    return str_map_find(&vocab->by_text, text);
+}
+
+static bool set_merge(Bpe *bpe, int32_t rank, const Str texts[2], const int32_t rows[2])
 {
     assert(rank >= 0 && rank < bpe->n_merges);
+    Str left = texts[0], right = texts[1];
     char joined[BPE_MAX_JOINED];
-    if (left.len + right.len > sizeof(joined))
+    if (rows[0] == TOKEN_NONE || rows[1] == TOKEN_NONE || left.len + right.len > sizeof(joined))
         return false;
     memcpy(joined, left.data, left.len);
     memcpy(joined + left.len, right.data, right.len);
-    const StrMap *map = &bpe->vocab->by_text;
-    Merge merge = {str_map_find(map, left), str_map_find(map, right),
-                   str_map_find(map, (Str){joined, left.len + right.len}), rank};
-    bpe->merges[rank] = merge;
-    return merge.left != TOKEN_NONE && merge.right != TOKEN_NONE && merge.result != TOKEN_NONE;
+    int32_t result = find_result(bpe, rank, (Str){joined, left.len + right.len});
+    bpe->merges[rank] = (Merge){rows[0], rows[1], result, rank};
+    return result != TOKEN_NONE;
+}
+
+int32_t bpe_add_merges(Bpe *bpe, int32_t rank, const Str *texts, int32_t n_pairs)
+{
+    int32_t rows[2 * BPE_BLOCK];
+    assert(n_pairs >= 0 && n_pairs <= BPE_BLOCK);
+    str_map_find_all(&bpe->vocab->by_text, texts, (size_t)n_pairs * 2, rows);
+    for (int32_t i = 0; i < n_pairs; i++)
+        if (!set_merge(bpe, rank + i, texts + 2 * i, rows + 2 * i))
+            return i;
+    return n_pairs;
 }
 
 static uint32_t hash_pair(int32_t left, int32_t right)
@@ -187,6 +210,10 @@ void bpe_finish(Bpe *bpe, Arena *out)
     memset(bpe->slots, 0xFF, count * sizeof(*bpe->slots));
     for (int32_t k = 0; k < bpe->n_merges; k++) { /* a repeated pair: the last counts */
         Merge m = bpe->merges[k];
+        if (k + FINISH_AHEAD < bpe->n_merges) {
+            const Merge *soon = &bpe->merges[k + FINISH_AHEAD];
+            __builtin_prefetch(&bpe->slots[hash_pair(soon->left, soon->right) & bpe->mask], 1);
+        }
         uint32_t i = hash_pair(m.left, m.right) & bpe->mask;
         while (bpe->slots[i].left != TOKEN_NONE &&
                (bpe->slots[i].left != m.left || bpe->slots[i].right != m.right))

@@ -39,10 +39,13 @@ typedef struct Bpe {
     uint64_t *neighbours;
 } Bpe;
 
-/* Either room for n merges; bpe_set_merge for each; bpe_finish. Or bpe_from_scores, bpe_finish. */
+/* Either room for n merges; bpe_add_merges until all are there; bpe_finish. Or bpe_from_scores,
+ * bpe_finish. */
 void bpe_init(Bpe *bpe, const Vocab *vocab, int32_t n_merges, Arena *out);
-/* Sets merge `rank` from two texts of the vocabulary. False: one of the three texts is no row. */
-bool bpe_set_merge(Bpe *bpe, int32_t rank, Str left, Str right);
+/* Adds the next merges from pairs of texts of the vocabulary, left and right in turn. Returns how
+ * many: less than n_pairs where one of the three texts of a merge is no row. */
+enum { BPE_BLOCK = 32 };
+int32_t bpe_add_merges(Bpe *bpe, int32_t rank, const Str *texts, int32_t n_pairs);
 /* SentencePiece's order: of two neighbours, those first whose joined text has the highest score. */
 void bpe_from_scores(Bpe *bpe, const Vocab *vocab, const float *scores, Arena *out);
 void bpe_finish(Bpe *bpe, Arena *out);

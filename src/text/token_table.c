@@ -178,12 +178,14 @@ static bool scan_id(Scan *s, int64_t *id)
 {
     char c = peek(s);
     int digits = 0;
+    size_t start = s->pos;
     for (*id = 0; c >= '0' && c <= '9' && digits < TABLE_ID_DIGITS; digits++) {
         *id = *id * 10 + (c - '0');
         s->pos++;
         c = s->pos < s->text.len ? s->text.data[s->pos] : 0;
     }
-    return digits > 0 && (c < '0' || c > '9') && c != '.' && c != 'e' && c != 'E';
+    bool leading_zero = digits > 1 && s->text.data[start] == '0';
+    return digits > 0 && !leading_zero && (c < '0' || c > '9') && c != '.' && c != 'e' && c != 'E';
 }
 
 static bool scan_vocab(Scan *s, TokenTable *table)

@@ -73,12 +73,14 @@ static bool read_merges(Tokenizer *t, const Gguf *gguf, Arena *out, Err *err)
         return bad(err, "has no usable list 'tokenizer.ggml.merges'");
     assert(t->vocab.size > 0);
     bpe_init(&t->bpe, &t->vocab, (int32_t)merges->count, out);
+    Str pair[2];
     for (int32_t rank = 0; rank < t->bpe.n_merges; rank++) {
         Str line = merges->as.strs[rank];
         const char *space = line.len > 1 ? memchr(line.data + 1, ' ', line.len - 1) : NULL;
         size_t at = space == NULL ? line.len : (size_t)(space - line.data);
-        if (space == NULL ||
-            !bpe_set_merge(&t->bpe, rank, str_sub(line, 0, at), str_sub(line, at + 1, line.len)))
+        pair[0] = str_sub(line, 0, at);
+        pair[1] = space == NULL ? line : str_sub(line, at + 1, line.len);
+        if (space == NULL || bpe_add_merges(&t->bpe, rank, pair, 1) != 1)
             return err_set(err, ERR_DEP_MODEL_LOAD_FAILED,
                            "merge %d '%.*s' of the file's tokenizer joins texts that are no tokens",
                            (int)rank, (int)min_i64((int64_t)line.len, 100), line.data);

@@ -182,20 +182,33 @@ static bool read_vocab(Tokenizer *t, const Source *source, VocabScheme scheme, A
     assert(used <= bytes);
     fill_holes(&t->vocab, out);
     vocab_finish(&t->vocab, out);
-    return true;
+    return t->vocab.n_repeated == 0 ||
+           err_set(err, ERR_DEP_MODEL_LOAD_FAILED, "tokenizer.json has two tokens of one text");
 }
 
 /* ---- model ------------------------------------------------------------------------------ */
 
-static bool read_merge(Tokenizer *t, const TableMerge *merge, int32_t rank, Err *err)
+static bool read_merges(Tokenizer *t, const TokenTable *table, Err *err)
 {
-    Str left = merge->left, right = merge->right;
-    if (bpe_set_merge(&t->bpe, rank, left, right))
-        return true;
-    return err_set(err, ERR_DEP_MODEL_LOAD_FAILED,
-                   "merge %d ('%.*s' and '%.*s') of tokenizer.json joins texts that are no tokens",
-                   (int)rank, (int)min_i64((int64_t)left.len, 60), left.data,
-                   (int)min_i64((int64_t)right.len, 60), right.data);
+    Str texts[2 * BPE_BLOCK] = {0};
+    const int32_t n = (int32_t)table->n_merges;
+    for (int32_t rank = 0, count = 0; rank < n; rank += count) {
+        count = n - rank < BPE_BLOCK ? n - rank : BPE_BLOCK;
+        for (int32_t i = 0; i < count; i++) {
+            texts[2 * i] = table->merges[rank + i].left;
+            texts[2 * i + 1] = table->merges[rank + i].right;
+        }
+        const int32_t added = bpe_add_merges(&t->bpe, rank, texts, count);
+        if (added == count)
+            continue;
+        Str left = texts[2 * added], right = texts[2 * added + 1];
+        return err_set(err, ERR_DEP_MODEL_LOAD_FAILED,
+                       "merge %d ('%.*s' and '%.*s') of tokenizer.json joins texts that are no "
+                       "tokens",
+                       (int)(rank + added), (int)min_i64((int64_t)left.len, 60), left.data,
+                       (int)min_i64((int64_t)right.len, 60), right.data);
+    }
+    return true;
 }
 
 static bool read_model(Tokenizer *t, const Source *source, Arena *out, Err *err)
@@ -215,9 +228,8 @@ static bool read_model(Tokenizer *t, const Source *source, Arena *out, Err *err)
     if (dropout < 0 || dropout > 0)
         return unsupported(err, "model setting", STR("dropout"));
     bpe_init(&t->bpe, &t->vocab, (int32_t)table->n_merges, out);
-    for (int32_t rank = 0; rank < t->bpe.n_merges; rank++)
-        if (!read_merge(t, &table->merges[rank], rank, err))
-            return false;
+    if (!read_merges(t, table, err))
+        return false;
     t->bpe.byte_fallback = byte_fallback;
     t->bpe.ignore_merges = json_bool(json_get(model, "ignore_merges"), false);
     t->bpe.fuse_unknown = json_bool(json_get(model, "fuse_unk"), false);

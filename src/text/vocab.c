@@ -39,26 +39,68 @@ void str_map_init(StrMap *map, const Str *keys, int32_t capacity, Arena *out)
 }
 
 /* The slot of the text, or the free one where it belongs. */
-static uint32_t find_slot(const StrMap *map, Str text)
+static StrSlot *find_slot(const StrMap *map, Str text, uint32_t hash)
 {
     assert(map->slots != NULL && (map->mask & (map->mask + 1)) == 0);
-    uint32_t slot = hash_bytes(text) & map->mask;
-    while (map->slots[slot] != TOKEN_NONE && !str_eq(map->keys[map->slots[slot]], text))
-        slot = (slot + 1) & map->mask;
-    return slot;
+    for (uint32_t i = hash & map->mask;; i = (i + 1) & map->mask) {
+        StrSlot *slot = &map->slots[i];
+        if (slot->row == TOKEN_NONE)
+            return slot;
+        if (slot->hash == hash && str_eq(map->keys[slot->row], text))
+            return slot;
+    }
 }
 
-void str_map_add(StrMap *map, int32_t row)
+bool str_map_add(StrMap *map, int32_t row)
 {
     assert(row >= 0 && map->keys != NULL);
-    uint32_t slot = find_slot(map, map->keys[row]);
-    if (map->slots[slot] == TOKEN_NONE)
-        map->slots[slot] = row;
+    uint32_t hash = hash_bytes(map->keys[row]);
+    StrSlot *slot = find_slot(map, map->keys[row], hash);
+    if (slot->row != TOKEN_NONE)
+        return false;
+    *slot = (StrSlot){row, hash};
+    return true;
 }
 
 int32_t str_map_find(const StrMap *map, Str text)
 {
-    return map->slots[find_slot(map, text)];
+    return find_slot(map, text, hash_bytes(text))->row;
+}
+
+enum { FIND_BLOCK = 64, ADD_AHEAD = 16 };
+
+/* Gets the slot that a row will go to, so that adding it does not wait for memory. */
+static void prefetch_slot(const StrMap *map, int32_t row, int32_t n)
+{
+    if (row < n)
+        __builtin_prefetch(&map->slots[hash_bytes(map->keys[row]) & map->mask], 1);
+}
+
+static void find_block(const StrMap *map, const Str *texts, size_t n, int32_t *rows)
+{
+    uint32_t hashes[FIND_BLOCK];
+    assert(n <= FIND_BLOCK);
+    for (size_t i = 0; i < n; i++) {
+        hashes[i] = hash_bytes(texts[i]);
+        __builtin_prefetch(&map->slots[hashes[i] & map->mask]);
+    }
+    for (size_t i = 0; i < n; i++) {
+        rows[i] = map->slots[hashes[i] & map->mask].row;
+        if (rows[i] != TOKEN_NONE)
+            __builtin_prefetch(&map->keys[rows[i]]);
+    }
+    for (size_t i = 0; i < n; i++)
+        if (rows[i] != TOKEN_NONE)
+            __builtin_prefetch(map->keys[rows[i]].data);
+    for (size_t i = 0; i < n; i++)
+        rows[i] = find_slot(map, texts[i], hashes[i])->row;
+}
+
+void str_map_find_all(const StrMap *map, const Str *texts, size_t n, int32_t *rows)
+{
+    assert(map->slots != NULL);
+    for (size_t i = 0; i < n; i += FIND_BLOCK)
+        find_block(map, texts + i, n - i < FIND_BLOCK ? n - i : FIND_BLOCK, rows + i);
 }
 
 uint32_t byte_alphabet_char(uint8_t byte)
@@ -189,8 +231,10 @@ void vocab_finish(Vocab *vocab, Arena *out)
         memset(vocab->char_ids, 0xFF, VOCAB_CHARS * sizeof(*vocab->char_ids));
     }
     for (int32_t i = 0; i < vocab->size; i++) {
+        prefetch_slot(&vocab->by_text, i + ADD_AHEAD, vocab->size);
+        prefetch_slot(&vocab->by_bytes, i + ADD_AHEAD, vocab->size);
         if (vocab->kinds[i] != TOKEN_UNUSED || vocab->texts[i].len > 0)
-            str_map_add(&vocab->by_text, i);
+            vocab->n_repeated += !str_map_add(&vocab->by_text, i) && vocab->in_model[i];
         if (vocab->in_model[i] && vocab->bytes[i].len > 0)
             add_model_row(vocab, i);
     }

@@ -14,15 +14,23 @@
 
 enum { VOCAB_MAX_SIZE = 1 << 22 };
 
+typedef struct StrSlot {
+    int32_t row; /* TOKEN_NONE = free */
+    uint32_t hash;
+} StrSlot;
+
 /* Text to row number, over an array of texts that outlives it. */
 typedef struct StrMap {
     const Str *keys;
-    int32_t *slots; /* row, TOKEN_NONE = free */
+    StrSlot *slots;
     uint32_t mask;
 } StrMap;
 void str_map_init(StrMap *map, const Str *keys, int32_t capacity, Arena *out);
-void str_map_add(StrMap *map, int32_t row); /* the first of two equal texts stays */
+/* False: an equal text is there already, and stays. */
+bool str_map_add(StrMap *map, int32_t row);
 int32_t str_map_find(const StrMap *map, Str text);
+/* The same for many texts, which does not wait for memory text by text. */
+void str_map_find_all(const StrMap *map, const Str *texts, size_t n, int32_t *rows);
 
 typedef enum VocabScheme { VOCAB_BYTES, VOCAB_PIECES } VocabScheme;
 
@@ -40,6 +48,7 @@ typedef struct Vocab {
     int32_t byte_ids[256]; /* the token of one byte, TOKEN_NONE where the vocabulary lacks it */
     int32_t *char_ids;     /* pieces: the token of a code point below VOCAB_CHARS, or TOKEN_NONE */
     size_t longest;        /* bytes of the longest token of the model */
+    int32_t n_repeated;    /* rows of the model whose text an earlier row has */
 } Vocab;
 
 /* Makes arrays for `size` rows, all UNUSED with empty texts. */

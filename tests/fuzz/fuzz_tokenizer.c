@@ -3,8 +3,8 @@
  *
  * The input is a tokenizer.json (or a GGUF file, by its magic), the bytes 00 FF, and the text. An
  * accepted tokenizer encodes the text both ways, twice: same ids again (the memo of whole words
- * must
- * not show), ids in range, ends ascending within the text.
+ * must not show), ids in range, ends ascending within the text. A tokenizer.json is read by the
+ * scanner of its long lists and as a tree: who takes both gives the same ids.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -42,11 +42,37 @@ static void use(const Tokenizer *t, Str text, SpecialParsing special)
     token_list_free(&again);
 }
 
-static Tokenizer *read_json(Str source, Arena *arena, Err *err)
+static Tokenizer *read_tree(Str source, Arena *arena, Err *err)
 {
     Json *json = json_parse(source, "input", ERR_DEP_MODEL_LOAD_FAILED, err);
     Tokenizer *t = json == NULL ? NULL : tokenizer_from_json(json, json, json, arena, err);
     json_free(json);
+    return t;
+}
+
+static void compare(const Tokenizer *a, const Tokenizer *b, Str text)
+{
+    TokenList left = {0}, right = {0};
+    tokenizer_encode(a, text, SPECIAL_PARSED, &left, NULL);
+    tokenizer_encode(b, text, SPECIAL_PARSED, &right, NULL);
+    require(left.len == right.len);
+    for (size_t i = 0; i < left.len; i++)
+        require(left.ids[i] == right.ids[i]);
+    token_list_free(&left);
+    token_list_free(&right);
+}
+
+static Tokenizer *read_text(Str source, Str text, Arena *arena, Err *err)
+{
+    Err other = {0};
+    Json *beside = json_parse(source, "input", ERR_DEP_MODEL_LOAD_FAILED, &other);
+    Tokenizer *t = tokenizer_from_text(source, "input", beside, beside, arena, err);
+    Tokenizer *tree = t == NULL ? NULL : read_tree(source, arena, &other);
+    require(t == NULL || tree != NULL);
+    if (t != NULL)
+        compare(t, tree, text);
+    tokenizer_close(tree);
+    json_free(beside);
     return t;
 }
 
@@ -66,7 +92,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         if (gguf_parse(&gguf, data, source, "input", &arena, &err))
             t = tokenizer_from_gguf(&gguf, &arena, &err);
     } else if (source > 0) {
-        t = read_json((Str){(const char *)data, source}, &arena, &err);
+        t = read_text((Str){(const char *)data, source}, text, &arena, &err);
     }
     require(t != NULL || err_is_set(&err) || source == 0);
     if (t != NULL && text.len > 0) {
