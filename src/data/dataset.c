@@ -332,9 +332,11 @@ static bool nothing_left(const Builder *b, Err *err)
     }
     if (d->n_left_out > 0 && d->n_used == 0 && d->n_notes == 0)
         return err_set(err, ERR_INPUT_DATASET_INVALID, "the weight of '%s' leaves no row", name);
-    ErrCode code = d->n_dropped[DROP_PARSE] == d->n_rows    ? ERR_INPUT_DATASET_PARSE_FAILED
-                   : d->n_dropped[DROP_FORMAT] == d->n_rows ? ERR_INPUT_DATASET_FORMAT_UNSUPPORTED
-                                                            : ERR_INPUT_DATASET_VALIDATION_FAILED;
+    const int64_t *dropped = d->n_dropped, n = d->n_rows;
+    ErrCode code = dropped[DROP_PARSE] == n         ? ERR_INPUT_DATASET_PARSE_FAILED
+                   : dropped[DROP_FORMAT] == n      ? ERR_INPUT_DATASET_FORMAT_UNSUPPORTED
+                   : dropped[DROP_UNSUPPORTED] == n ? ERR_DEP_CHAT_TEMPLATE_INVALID
+                                                    : ERR_INPUT_DATASET_VALIDATION_FAILED;
     Buf text = {0};
     for (int64_t i = 0; i < min_i64(d->n_notes, 3); i++) {
         const RowNote *note = &d->notes[i];

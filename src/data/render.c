@@ -48,7 +48,9 @@ static bool render(Renderer *r, const Json *messages, Opening opening, Buf *out,
     buf_clear(out);
     if (template_render(r->chat_template, messages, &options, &r->scratch, out, &err))
         return true;
-    return row_fault(fault, FAULT_TEMPLATE, "%.150s", err.message);
+    const bool unsupported = err.code == ERR_DEP_CHAT_TEMPLATE_INVALID;
+    return row_fault(fault, unsupported ? FAULT_UNSUPPORTED : FAULT_TEMPLATE, "%.150s",
+                     err.message);
 }
 
 /* Whether the template writes something for the assistant to go on from. Asked once, of the
@@ -281,6 +283,29 @@ static bool end_before_next(Renderer *r, const Json *messages, size_t i, size_t 
     return false;
 }
 
+/* End of the turn that begins at `from` under a template that ends every conversation with a
+ * generation prompt: the conversation up to the turn is the whole text up to the turn's end token,
+ * and then the prompt that stands before `from`. */
+static bool end_before_prompt(Renderer *r, const Json *messages, size_t i, size_t from, size_t *to)
+{
+    if (prefix_length(r, messages, i + 1, NO_PROMPT) >= 0)
+        return false;
+    Str whole = whole_text(r), head = buf_view(&r->prefix);
+    for (size_t t = token_behind(r, from); t < r->ids.len; t++) {
+        const size_t end = (size_t)r->ends.ids[t], prompt = head.len - end;
+        if (end >= head.len || whole.data[end - 1] != head.data[end - 1])
+            return false;
+        if (tokenizer_is_end(r->tokenizer, r->ids.ids[t]) && prompt <= from &&
+            str_trim(str_sub(head, end, head.len)).len > 0 &&
+            str_eq(str_sub(head, 0, end), str_sub(whole, 0, end)) &&
+            str_eq(str_sub(head, end, head.len), str_sub(whole, from - prompt, from))) {
+            *to = end;
+            return true;
+        }
+    }
+    return false;
+}
+
 /* The last end of a line or of a control token in (from, to], else `from`. */
 static size_t boundary_before(const Renderer *r, size_t from, size_t to)
 {
@@ -343,13 +368,18 @@ static bool span_by_prompt(Renderer *r, const Json *messages, size_t i, Span *sp
 {
     int64_t from = prefix_length(r, messages, i, WITH_PROMPT);
     const bool calls = json_len(json_get(json_at(messages, i), "tool_calls")) > 0;
-    if (from < 0)
+    const bool is_last = i + 1 == json_len(messages);
+    if (from < 0) {
         from = shared_header(r, messages, i);
-    else if (!r->has_prompt && prefix_length(r, messages, i, NO_PROMPT) == from)
+    } else if (!r->has_prompt && prefix_length(r, messages, i, NO_PROMPT) == from) {
+        if (calls && !is_last && end_before_prompt(r, messages, i, (size_t)from, &span->to)) {
+            span->from = (size_t)from;
+            return true;
+        }
         from = calls ? bare_start(r, messages, i) : -1; /* who knows where the header ends */
+    }
     if (from < 0)
         return false;
-    bool is_last = i + 1 == json_len(messages);
     int64_t to = is_last ? (int64_t)r->text.len : prefix_length(r, messages, i + 1, NO_PROMPT);
     *span = (Span){(size_t)from, to > 0 ? (size_t)to : 0};
     if (to <= from && (is_last || !end_before_next(r, messages, i, span->from, &span->to)))
@@ -439,7 +469,7 @@ static bool render_pair(Renderer *r, const Row *row, RowFault *fault)
     const Json *messages = row->messages;
     if (row->format != FORMAT_PROMPT_COMPLETION || json_len(messages) != 2 ||
         row->first_answer != 1)
-        return row_fault(fault, FAULT_TEMPLATE, "the model has no chat template");
+        return row_fault(fault, FAULT_UNSUPPORTED, "the model has no chat template");
     Str prompt = json_str(json_get(json_at(messages, 0), "content"));
     buf_clear(&r->text);
     buf_str(&r->text, prompt);

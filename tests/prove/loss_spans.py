@@ -15,7 +15,8 @@ nowhere else, so the text says where each turn's content is.
      generation prompt does not contain.
 
 Prints a row for each template: conversations that were marked right, refused (with the reason),
-wrong. Exits 1 when one is wrong, or when a template marks nothing at all.
+wrong. Exits 1 when one is wrong, when a turn cannot be placed that is in the text, or when a template
+marks nothing at all.
 """
 import json
 import pathlib
@@ -44,6 +45,9 @@ MARKUP = re.compile(r"^(\s|</?[A-Za-z_|:=\"▁｜! -]+>|<[^<>]{1,40}>|\[/?[A-Z_]
 
 # Templates that transformers cannot render either: they read a variable that nobody gives.
 NOT_RENDERED = {"fireworks-ai-llama-3-firefunction-v2": "'functions' is undefined"}
+
+# Templates that leave the conversation, or the tool call, out of the text: nothing can carry loss.
+LEFT_OUT = {("CohereForAI-c4ai-command-r-plus-tool_use", "tool"), ("microsoft-Phi-3.5-mini-instruct", "tool")}
 
 U, A, S = "user", "assistant", "system"
 
@@ -212,7 +216,9 @@ def main():
             (wrong if problem else good).append((names[row["line"] - 1], problem))
         refused = [(names[n["line"] - 1], n["message"]) for n in shown["notes"]]
         total += len(good)
-        failed += len(wrong) > 0 or not good
+        # What a template refuses, transformers refuses, too: template_text.py.
+        odd = [name for name, why in refused if "cannot be placed" in why and (path.stem, name) not in LEFT_OUT]
+        failed += len(wrong) > 0 or not good or len(odd) > 0
         print(f"{path.stem:55} {len(good):3} right {len(refused):3} refused {len(wrong):3} wrong")
         for name, problem in wrong:
             print(f"    WRONG {name}: {problem}")

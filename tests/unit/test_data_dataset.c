@@ -336,8 +336,31 @@ static void rows_refused_by_the_template_are_dropped(void **state)
     assert_int_equal(dataset.n_dropped[DROP_TEMPLATE], 1);
     assert_non_null(strstr(dataset.notes[0].text, "no system"));
     assert_false(parse_with(&dataset, rows, "a.jsonl", NULL, &options, &err));
-    assert_int_equal(err.code, ERR_INPUT_DATASET_VALIDATION_FAILED);
+    assert_int_equal(err.code, ERR_DEP_CHAT_TEMPLATE_INVALID);
     assert_non_null(strstr(err.message, "no chat template"));
+}
+
+/* Every row refuses: the data's fault. Every row needs what is not supported: the template's. */
+static void a_template_that_no_row_fits_is_told_from_bad_data(void **state)
+{
+    static const struct {
+        const char *source;
+        ErrCode code;
+    } cases[] = {
+        {"{{ raise_exception('never') }}", ERR_INPUT_DATASET_VALIDATION_FAILED},
+        {"{{ messages[0].content.nothing.at_all }}", ERR_INPUT_DATASET_VALIDATION_FAILED},
+        {"{{ messages.append(1) }}", ERR_DEP_CHAT_TEMPLATE_INVALID},
+    };
+    Str rows = STR("{\"messages\": [" TURN("user", "\"u\"") "," TURN("assistant", "\"a\"") "]}\n");
+    DatasetOptions options = {.max_seq_length = 64};
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        Err err = {0};
+        Dataset dataset;
+        Template *template = template_parse(str_of(cases[i].source), "t", &fx.arena, &err);
+        assert_non_null(template);
+        assert_false(parse_with(&dataset, rows, "a.jsonl", template, &options, &err));
+        assert_int_equal(err.code, cases[i].code);
+    }
 }
 
 /* What a template does to the content may not be guessed: such a row is refused. */
@@ -447,6 +470,7 @@ int main(void)
         cmocka_unit_test(every_reason_is_counted_and_noted),
         cmocka_unit_test(a_file_without_a_usable_row_is_an_error),
         cmocka_unit_test(rows_refused_by_the_template_are_dropped),
+        cmocka_unit_test(a_template_that_no_row_fits_is_told_from_bad_data),
         cmocka_unit_test(a_turn_that_cannot_be_placed_is_refused),
         cmocka_unit_test(long_rows_are_cut_and_counted),
         cmocka_unit_test(prompts_carry_loss_when_asked),
