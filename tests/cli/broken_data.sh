@@ -1,5 +1,5 @@
 #!/bin/sh
-# broken_data.sh: a corpus of broken data files. Each line of the table says what training and
+# broken_data.sh: a corpus of broken data files and chat templates. Each line of the table says what training and
 # validating it must answer: the error's code, a piece of its message with the line, the exit status.
 . "$(dirname "$0")/lib.sh"
 CASES=0
@@ -110,6 +110,45 @@ half last.jsonl "$GOOD" '1 rows, 1 used' 0 'OK'
 { printf '%s\n{"text": "' "$GOOD"; head -c 70000000 /dev/zero | tr '\0' a; printf '"}\n%s\n' "$GOOD"; } >huge.jsonl
 half huge.jsonl - '3 rows, 2 used, 1 dropped (1 not readable)' 65 'line 2: the row is longer than 64 MiB'
 rm -f huge.jsonl
+# --- chat templates: what cannot be read names the template's line, what cannot be rendered the row's, too
+printf '%s\n' "$GOOD" >good.jsonl
+# template TEMPLATE (printf's escapes) PATTERN: it cannot be read. refuses: it cannot render the row.
+template() {
+    CASES=$((CASES + 1))
+    # shellcheck disable=SC2059
+    printf "$1" >x.jinja
+    run data render good.jsonl --template x.jinja; expect_error DEP_CHAT_TEMPLATE_INVALID 2; expect_err "'x.jinja', line $2"
+}
+refuses() {
+    CASES=$((CASES + 1))
+    # shellcheck disable=SC2059
+    printf "$1" >x.jinja
+    run data render good.jsonl --template x.jinja; expect_code 65; expect_err "^line 1: chat template 'x.jinja', line $2"
+}
+template '{%% for m in messages %%}\nx' "2: the template ends before 'endfor'"
+template '\n{{ x' "2: the template ends where '}}' is expected"
+template '{%% if %%}{%% endif %%}' '1: expected an expression'
+template "{{ 'a }}" '1: string has no end'
+template 'a\n\n{# never' '3: missing end of comment'
+template '{{ a b }}' "1: expected '}}', got 'b'"
+template 'x\n{%% endfor %%}' "2: tag 'endfor' is not supported here"
+template "{%% import 'os' as os %%}" "1: tag 'import' is not supported"
+template '{{ x | urlencode }}' "1: filter 'urlencode' is not supported"
+template '{{ 1 is wild }}' "1: test 'wild' is not supported"
+template '{%% macro %%}{%% endmacro %%}' '1: expected a name'
+template '{%% set %%}' '1: expected a name'
+template '{{ [1, 2 }}' '1: closing parenthesis'
+template '\377{{ 1 }}' '1: source is not UTF-8'
+template "$(awk 'BEGIN{printf "{{ "; for(i=0;i<300;i++)printf "("; printf "1 }}"}')" '1: parentheses are nested too deeply'
+template "$(awk 'BEGIN{for(i=0;i<300;i++)printf "{%%%% if 1 %%%%}"}')" '1: nested deeper than 120'
+refuses "{{ raise_exception('no system') }}" '1: the template refuses: no system'
+refuses '\n{{ messages[0].a.b }}' "2: 'a' is undefined"
+refuses '{%% for i in range(100000000) %%}{%% endfor %%}' '1: range is too long: at most 100000'
+refuses "{{ 'a' * 1000000000 }}" '1: a repeated value is too large'
+refuses '{%% macro m() %%}{{ m() }}{%% endmacro %%}{{ m() }}' '1: evaluation is nested deeper than'
+refuses '{{ 1 / 0 }}' '1: division by zero'
+refuses "{{ ''.__class__ }}" "1: '__class__' of a str is not supported"
+refuses '{{ [1].append(2) }}' "1: 'append' of a list is not supported"
 expect_no_file never
 [ "$CASES" -ge 40 ] || fail "only $CASES cases"
 finish
