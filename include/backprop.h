@@ -59,7 +59,7 @@ typedef struct bp_train_options {
     int64_t batch_size; /* sequences at once; default: the largest that fits in memory */
     double lr;          /* learning rate; default 2e-4 */
     int64_t lora_r;     /* rank; default: the preset's */
-    const char *resume; /* run id, or its unique beginning */
+    const char *resume; /* run id, or its unique beginning; "auto": the newest unfinished one */
 } bp_train_options;
 
 /* Trains an adapter on `data`: a file (.jsonl, .json, .csv, .txt, .md, or gzip of one), or several,
@@ -131,6 +131,9 @@ BP_API const char *bp_diff_runs_json(bp_trainer *t, const char *run_a, const cha
 /* Rows of a data file as the model of the option "model" will see them ("row", "rows",
  * "max-seq-length", "train-on-prompts"): tokens, texts, loss marks. Opens no weights. */
 BP_API const char *bp_data_preview_json(bp_trainer *t, const char *data);
+/* Goes on with a stopped or killed run of the output folder, to the same bits as if nothing had
+ * happened. run_id NULL: the newest one that is not finished. */
+BP_API bool bp_resume(bp_trainer *t, const char *run_id);
 /* Trains an earlier run of the output folder once more, with its own options, or those of the
  * option "override" ("seed=7", one a line) instead. The new run has an id of its own. */
 BP_API bool bp_replay(bp_trainer *t, const char *run_id);

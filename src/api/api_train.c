@@ -14,6 +14,7 @@
 #include "model/generate.h"
 #include "runs/history.h"
 #include "train/checkpoint.h"
+#include "train/output.h"
 #include "train/train.h"
 
 typedef struct TrainJob {
@@ -21,6 +22,7 @@ typedef struct TrainJob {
     Arena arena; /* lifetime of the run */
     const char *output;
     char run_id[33];
+    OutputFolder folder; /* held while options.output_held */
     const char *resume_from; /* checkpoint folder */
     DataFile *files;
     size_t n_files;
@@ -64,25 +66,54 @@ static bool take_struct(bp_trainer *t, const char *data, const bp_train_options 
            settings_set(s, OPTION_RESUME, given->resume, FROM_CALLER, &t->err);
 }
 
+/* Files of other runs in the output folder have moved: their histories follow. */
+static void on_moved(void *context, const char *run_id, const char *from, const char *to)
+{
+    TrainJob *job = context;
+    Err err = {0};
+    if (run_id != NULL && !history_moved(job->output, run_id, from, to, &err))
+        log_warn("history_not_written", "reason=\"%s\"", err.message);
+}
+
+static bool take_output(TrainJob *job)
+{
+    job->options.output_held = output_open(&job->folder, job->output, job->run_id, on_moved, job,
+                                           &job->t->err);
+    return job->options.output_held;
+}
+
+/* The checkpoint that an entry of another writer names, if it is there. */
+static const char *named_checkpoint(TrainJob *job, const Json *entry)
+{
+    const char *folder = json_text(json_get(entry, "checkpoint_path"));
+    if (folder == NULL || !path_exists(path_join(&job->arena, folder, "state.safetensors")))
+        return NULL;
+    return arena_strdup(&job->arena, folder);
+}
+
 static bool find_resume(TrainJob *job)
 {
     bp_trainer *t = job->t;
     const char *id = settings_text(&t->settings, OPTION_RESUME);
-    Json *entry = history_find(job->output, id, &t->err);
+    Json *entry = resume_entry(t, job->output, id);
     if (entry == NULL)
         return false;
     const char *run_id = json_text(json_get(entry, "run_id"));
-    const char *folder = json_text(json_get(entry, "checkpoint_path"));
-    if (run_id != NULL && strlen(run_id) == 32)
-        memcpy(job->run_id, run_id, sizeof job->run_id);
-    folder = folder != NULL && path_exists(path_join(&job->arena, folder, "state.safetensors"))
-                 ? arena_strdup(&job->arena, folder)
-                 : NULL;
-    const char *latest = checkpoint_latest(job->output, job->run_id, &job->arena);
-    job->resume_from = latest != NULL ? latest : folder;
     Json *stored = run_options_of(entry);
     bool ok = run_options_restore(t, stored);
     json_free(stored);
+    if (ok && (run_id == NULL || strlen(run_id) != 32))
+        ok = err_set(&t->err, ERR_STATE_HISTORY_INVALID, "run '%s' was not made by this program",
+                     id);
+    if (ok) {
+        memcpy(job->run_id, run_id, sizeof job->run_id);
+        ok = take_output(job);
+    }
+    if (ok) {
+        job->resume_from = checkpoint_latest(job->output, job->run_id, &job->arena);
+        if (job->resume_from == NULL)
+            job->resume_from = named_checkpoint(job, entry);
+    }
     json_free(entry);
     if (ok && job->resume_from == NULL) {
         err_set(&t->err, ERR_STATE_CHECKPOINT_INVALID, "run '%s' has no checkpoint in '%s'", id,
@@ -285,8 +316,6 @@ static bool start_history(TrainJob *job)
     log_bind("run_id", job->run_id);
     log_info(job->resume_from != NULL ? "run_resumed" : "run_started", "model=\"%s\" data=\"%s\"",
              t->source, settings_text(&t->settings, OPTION_DATA));
-    if (!folder_make(job->output, ERR_RUNTIME_IO_FAILED, &t->err))
-        return false;
     HistoryStart start = {.run_id = job->run_id,
                           .model = t->source,
                           .dataset = settings_text(&t->settings, OPTION_DATA),
@@ -457,6 +486,8 @@ static bool run_job(TrainJob *job)
     if (!prepare(job) || !handle_backend(t, handle_activation(t), &job->backend))
         return false;
     job->backend_open = true;
+    if (!job->options.output_held && !take_output(job))
+        return false;
     fill_options(job);
     if (!start_history(job))
         return false;
@@ -496,6 +527,8 @@ bool bp_train(bp_trainer *t, const char *data, const bp_train_options *options)
     bool ok = take_struct(t, data, options) && arena_open(&job->arena, 0, &t->err) && run_job(job);
     if (job->backend_open)
         job->backend.close(&job->backend);
+    if (job->options.output_held)
+        output_close(&job->folder);
     dataset_close(&job->dataset);
     arena_close(&job->arena);
     return ok ? true : handle_fail(t);

@@ -4,7 +4,7 @@
  * it), api_dataset.c (options of a dataset), api_train.c, api_export.c, api_generate.c, api_data.c
  * (datasets without a run), api_text.c (texts alone),
  * api_info.c (the machine), api_runs.c (history),
- * api_replay.c, run_options.c (what a run is made again from).
+ * api_resume.c, api_replay.c, run_options.c (what a run is made again from).
  */
 #ifndef API_HANDLE_H
 #define API_HANDLE_H

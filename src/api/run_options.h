@@ -13,6 +13,11 @@ Json *run_options_json(const bp_trainer *t);
  * "dataset_info" say when another program wrote it. A new object, empty when nothing is known. */
 Json *run_options_of(const Json *entry);
 
+/* The word that stands for a run id: the newest run of the folder that can go on. */
+#define RESUME_AUTO "auto"
+/* The history's entry of the run that `id` names, owned by the caller. */
+Json *resume_entry(bp_trainer *t, const char *output, const char *id);
+
 /* Takes what the caller did not give from `stored`. An option that was given with another value is
  * CONFIG_INVALID, because the result would be neither the old run nor a new one; another data file
  * or device may be given. */

@@ -39,6 +39,8 @@ const char *folder_begin(const char *path, Arena *out, ErrCode code, Err *err);
 bool folder_commit(const char *path, ErrCode code, Err *err);
 void folder_abandon(const char *path); /* removes `<path>.partial` */
 void folder_recover(const char *path); /* undoes a half-done commit; call before reading */
+/* Gives a folder another name on the same disk; there must be nothing of that name. */
+bool folder_move(const char *from, const char *to, ErrCode code, Err *err);
 
 /* fsync of the folder that holds path (a new name is durable only then): 0 or an errno value. */
 int folder_sync_parent(const char *path);

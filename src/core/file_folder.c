@@ -243,6 +243,18 @@ bool folder_commit(const char *path, ErrCode code, Err *err)
     return true;
 }
 
+bool folder_move(const char *from, const char *to, ErrCode code, Err *err)
+{
+    must(!path_exists(to));
+    int error = checked_rename(from, to);
+    if (error == 0)
+        error = folder_sync_parent(to);
+    if (error == 0)
+        error = folder_sync_parent(from);
+    return error == 0 || err_set(err, code, "cannot move '%s' to '%s': %s", from, to,
+                                 os_file_error(error));
+}
+
 void folder_abandon(const char *path)
 {
     char *partial = beside(path, ".partial");

@@ -227,6 +227,24 @@ bool history_ended(const char *output, const HistoryEnd *end, Err *err)
     return ok;
 }
 
+bool history_moved(const char *output, const char *run_id, const char *from, const char *to,
+                   Err *err)
+{
+    must(run_id != NULL && from != NULL && to != NULL);
+    History history;
+    if (!history_open(&history, output, err))
+        return false;
+    Json *run = find_run(history.runs, run_id);
+    const char *path = json_text(json_get(run, "checkpoint_path"));
+    bool ok = true;
+    if (path != NULL && strcmp(path, from) == 0) {
+        json_put(run, "checkpoint_path", json_new_text(to));
+        ok = history_save(&history, err);
+    }
+    history_close(&history);
+    return ok;
+}
+
 /* ---- reading ---------------------------------------------------------------------------- */
 
 static Json *load_folder(const char *output, Err *err)

@@ -27,6 +27,10 @@ typedef struct HistoryEnd {
 } HistoryEnd;
 bool history_ended(const char *output, const HistoryEnd *end, Err *err);
 
+/* A folder of that run has moved: an entry that points to it follows. No entry is no error. */
+bool history_moved(const char *output, const char *run_id, const char *from, const char *to,
+                   Err *err);
+
 /* The whole array (newest first), filtered by status ("running"…, NULL = all) and limit (0 = all);
  * an absent file gives an empty array. Owned by the caller. */
 Json *history_list(const char *output, const char *status, int64_t limit, Err *err);

@@ -411,6 +411,24 @@ static int64_t folder_number(const char *name)
     return digits > 0 && ours ? number : -1;
 }
 
+int64_t checkpoint_number(const char *name)
+{
+    return strchr(name, '.') == NULL ? folder_number(name) : -1;
+}
+
+const char *checkpoint_run_id(const char *folder, Arena *out)
+{
+    StateFile file;
+    Err err = {0};
+    if (!state_open(&file, folder, out, &err))
+        return NULL;
+    const char *run_id = json_text(json_get(file.json, "run_id"));
+    if (run_id != NULL)
+        run_id = arena_strdup(out, run_id);
+    state_close(&file);
+    return run_id;
+}
+
 void checkpoint_recover(const char *output, Arena *scratch)
 {
     const size_t mark = arena_mark(scratch);

@@ -39,6 +39,10 @@ typedef struct CheckpointOwner {
 
 /* "output/checkpoint-<step>" */
 const char *checkpoint_path(const char *output, int64_t step, Arena *out);
+/* N of a folder's name "checkpoint-N", -1 for any other name. */
+int64_t checkpoint_number(const char *name);
+/* The run that wrote a checkpoint folder, by its metadata alone; NULL when it cannot be read. */
+const char *checkpoint_run_id(const char *folder, Arena *out);
 /* What a killed process left of checkpoints under output: an old folder is put back, a half-written
  * one removed. Called once when a run opens its output. */
 void checkpoint_recover(const char *output, Arena *scratch);

@@ -23,6 +23,7 @@ double schedule_lr(Schedule schedule, double lr, int64_t step, int64_t warmup, i
 typedef struct TrainOptions {
     const char *run_id;       /* 32 hex digits */
     const char *output;       /* folder; checkpoint-N and lora/ go here */
+    bool output_held;         /* the caller has output_open'ed it for this run */
     const char *base_name;    /* base_model_name_or_path of the saved adapter */
     int64_t steps;            /* optimiser steps; 0: epochs decides */
     double epochs;

@@ -10,23 +10,20 @@
  */
 #include "train/train.h"
 
+#include "core/file.h"
 #include "core/log.h"
 #include "core/os.h"
-#include "core/os_lock.h"
+#include "train/output.h"
 #include "train/plan.h"
 #include "train/resume.h"
 #include "train/step.h"
 
-#include <errno.h>
 #include <math.h>
 #include <string.h>
 
 enum { TRAIN_MAX_STEPS = 100 * 1000 * 1000, TRAIN_MAX_ACCUMULATION = 65536 };
 /* Weight of the newest step in the smoothed time of a step. */
 static const double smoothing = 0.2;
-
-/* In the output folder; held by the process that trains there. */
-#define LOCK_FILE ".training.lock"
 
 typedef struct Run {
     const TrainOptions *options;
@@ -38,7 +35,7 @@ typedef struct Run {
     TrainResult *result;
 
     Arena host, records, scratch; /* run; the tape's; rewound after each use */
-    OsLock lock;                  /* on the output folder, as long as the run */
+    OutputFolder folder;          /* as long as the run, when the caller does not hold it */
     StepSlabs slabs;
     Packer *packer;
     Microbatch *microbatches; /* [accumulation] */
@@ -291,25 +288,10 @@ static bool place(Run *run, Err *err)
     return true;
 }
 
-/* The output folder exists and holds nothing half-written of an earlier process. */
 static bool open_output(Run *run, Err *err)
 {
-    const char *output = run->options->output;
-    if (!folder_make(output, ERR_RUNTIME_IO_FAILED, err))
-        return false;
-    const char *lock_path = path_join(&run->scratch, output, LOCK_FILE);
-    const int error = os_lock_open(&run->lock, lock_path, 0);
-    if (error == ETIMEDOUT)
-        return err_set(err, ERR_STATE_OUTPUT_IN_USE, "another process is training in '%s'", output);
-    if (error != 0)
-        return err_set(err, ERR_RUNTIME_IO_FAILED, "cannot lock '%s': %s", lock_path,
-                       strerror(error));
-    checkpoint_recover(output, &run->scratch);
-    const char *adapter = path_join(&run->scratch, output, ADAPTER_FOLDER);
-    folder_recover(adapter);
-    folder_abandon(adapter);
-    arena_rewind(&run->scratch, 0);
-    return true;
+    const TrainOptions *o = run->options;
+    return o->output_held || output_open(&run->folder, o->output, o->run_id, NULL, NULL, err);
 }
 
 static bool run_open(Run *run, Err *err)
@@ -341,7 +323,7 @@ static void run_close(Run *run)
     run->adapter->values = run->adapter->grads = run->adapter->m = run->adapter->v = NULL;
     arena_close(&run->scratch);
     arena_close(&run->records);
-    os_lock_close(&run->lock);
+    output_close(&run->folder);
     arena_close(&run->vectors_arena);
     arena_close(&run->host);
 }
@@ -374,6 +356,8 @@ static bool save_adapter(Run *run, Err *err)
     const bool ok = partial != NULL &&
                     adapter_save_peft(run->adapter, run->model, run->vectors.values,
                                       run->options->base_name, partial, &why) &&
+                    file_write_atomic(path_join(&run->scratch, partial, ADAPTER_RUN_FILE),
+                                      str_of(run->options->run_id), code, &why) &&
                     folder_commit(path, code, &why);
     arena_rewind(&run->scratch, 0);
     if (!ok) {
@@ -494,7 +478,7 @@ bool train_run(Model *model, Adapter *adapter, const Dataset *dataset, Backend *
 {
     must(model != NULL && adapter != NULL && backend != NULL && result != NULL);
     *result = (TrainResult){0};
-    Run run = {.lock = {-1}, .options = options, .model = model, .adapter = adapter,
+    Run run = {.folder = {{-1}}, .options = options, .model = model, .adapter = adapter,
                .dataset = dataset,
                .backend = backend, .out = out, .result = result, .start = os_now()};
     Err failure = {0};

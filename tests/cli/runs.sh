@@ -8,6 +8,13 @@ run $T --steps 4 --lr 2e-2; expect_code 0; cp -r out_runs/lora before
 run list-runs -o out_runs --json; expect_code 0; expect_err "use 'runs'"
 B=$(sed -n 's/.*"run_id": "\([0-9a-f]*\)".*/\1/p' out | sed -n 1p)
 A=$(sed -n 's/.*"run_id": "\([0-9a-f]*\)".*/\1/p' out | sed -n 2p)
+# the second run has set the first one's files aside, whole, and the history knows where they are
+ASIDE=out_runs/runs/$(echo "$A" | cut -c1-12)
+expect_file $ASIDE/lora/adapter_model.safetensors; expect_file $ASIDE/checkpoint-3/state.safetensors
+expect_no_file out_runs/checkpoint-3; expect_file out_runs/checkpoint-4
+[ "$(cat out_runs/lora/run_id)" = "$B" ] || fail 'lora is not of the second run'
+run generate $ASIDE 'q1?' --temperature 0 --max-new-tokens 4; expect_code 0
+run show-run "$A" -o out_runs --json; expect_out "\"checkpoint_path\": \"$ASIDE/checkpoint-3\""
 run runs -o out_runs; expect_code 0; expect_out "$(echo "$A" | cut -c1-12)"; expect_out completed; expect_out LEAST
 run runs -o out_runs --limit 1 --json; expect_code 0; expect_out '"generated_at"'; expect_out "$B"; expect_out '"min"'
 grep -q "$A" out && fail '--limit 1 shows two runs'
@@ -22,7 +29,29 @@ run export-runs -o out_runs --to new/folder/runs.jsonl --status completed; expec
 [ -s out ] && fail 'stdout is not empty'
 run export-runs -o absent; expect_error INPUT_VALIDATION_FAILED 1
 run runs -o absent; expect_code 0; expect_err 'no runs'
+run resume -o out_runs; expect_error INPUT_RESUME_NOT_FOUND 1; expect_err 'is unfinished'
+cp -r $ASIDE/lora first
 run resume "$A" -o out_runs; expect_code 0; expect_err run_resumed
+cmp -s first/adapter_model.safetensors out_runs/lora/adapter_model.safetensors || fail 'the first run came back changed'
+expect_file out_runs/checkpoint-3; expect_no_file $ASIDE/lora; expect_no_file out_runs/checkpoint-4
+cmp -s before/adapter_model.safetensors "out_runs/runs/$(echo "$B" | cut -c1-12)/lora/adapter_model.safetensors" || fail 'the second run is lost'
+# the newest unfinished run is found by itself, also from behind a later one
+BACKPROPAGATE_FAULT=kill:60 "$BACKPROP" $T --steps 6 --save-steps 1 -o auto >out 2>err; CODE=$?; LAST='killed run'
+[ "$CODE" -ne 0 ] || fail 'the fault did not kill the run'
+expect_file auto/checkpoint-1
+run $T --steps 6 -o straight; expect_code 0
+run $T --steps 2 -o auto; expect_code 0
+run resume -o auto; expect_code 0; expect_err resume_found; expect_err run_resumed
+cmp -s straight/lora/adapter_model.safetensors auto/lora/adapter_model.safetensors || fail 'the resumed run differs'
+# what cannot be told to be of a run is moved, not overwritten
+mkdir -p foreign/lora foreign/checkpoint-2 && echo mine >foreign/lora/adapter_model.safetensors && echo mine >foreign/checkpoint-2/state.safetensors
+run $T --steps 2 -o foreign; expect_code 0; expect_file foreign/runs/unknown/lora/adapter_model.safetensors
+expect_file foreign/runs/unknown/checkpoint-2/state.safetensors
+# a folder in which somebody trains is left alone, and so is the run's entry
+cp auto/run_history.json entry.json
+(exec 9>auto/.training.lock; flock -x 9; "$BACKPROP" train --resume "$(sed -n 's/.*"run_id": "\([0-9a-f]*\)".*/\1/p' auto/run_history.json | head -1)" -o auto >out 2>err); CODE=$?
+LAST='a locked folder'; expect_error STATE_OUTPUT_IN_USE 2
+cmp -s entry.json auto/run_history.json || fail 'the history has changed'
 # a replay gives the same bits; an override changes them; what cannot be overridden is named
 run replay "$B" -o out_runs --json; expect_code 0; expect_out "\"original_run_id\": \"$B\""
 cmp -s before/adapter_model.safetensors out_runs/lora/adapter_model.safetensors || fail 'a replay differs'

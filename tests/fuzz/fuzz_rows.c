@@ -1,8 +1,8 @@
 // layer: data
 /* fuzz_rows.c — any bytes as a data file of each syntax, and each of its rows as each format.
  *
- * The first byte chooses the syntax: .jsonl, .json, .csv, .txt, .md (gzip by its own mark). Lines of
- * rows ascend, a row is a value or a fault with a reason, and what a format takes has what the
+ * The first byte chooses the syntax: .jsonl, .json, .csv, .txt, .md (gzip by its own mark). Lines
+ * of rows ascend, a row is a value or a fault with a reason, and what a format takes has what the
  * renderer relies on: messages that are objects with a role, or a text.
  */
 #include <stdlib.h>
