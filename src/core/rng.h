@@ -15,6 +15,8 @@ typedef enum RngStream {
     RNG_DROPOUT = 4,
     RNG_DATA_SPLIT = 5,  /* sub = file, counter = row */
     RNG_DATA_WEIGHT = 6, /* sub = file, counter = row */
+    RNG_MERGE_DROP = 7,  /* sub = matrix, counter = element */
+    RNG_REPLAY = 8,      /* sub = run */
     RNG_TEST = 99,
 } RngStream;
 
