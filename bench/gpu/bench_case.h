@@ -11,7 +11,7 @@ typedef struct BenchCase {
     char model[32];
     int32_t batch, seq;
     int64_t rank;
-    char memory[16]; /* "keep", "recompute", … */
+    char memory[16]; /* "keep", "remake", "recompute", "offload" */
 } BenchCase;
 
 /* "llama3.1-8b,2,2048,16" or "llama3.1-8b,2,2048,16,recompute" */

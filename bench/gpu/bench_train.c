@@ -111,6 +111,16 @@ static int fail(const Err *err)
     return 1;
 }
 
+static SegmentMode segments_of(const char *memory)
+{
+    static const char *const stages[] = {"keep", "remake", "recompute", "offload"};
+    for (size_t i = 0; i < COUNT_OF(stages); i++)
+        if (strcmp(memory, stages[i]) == 0)
+            return (SegmentMode)i * SEGMENT_STAGE;
+    fprintf(stderr, "no way to keep memory is called '%s'; taking keep\n", memory);
+    return SEGMENT_KEEP;
+}
+
 static int run_case(const char *text, const BenchOptions *options)
 {
     static Measure m;
@@ -149,7 +159,7 @@ static int run_case(const char *text, const BenchOptions *options)
         .base_name = m.bench.model, .steps = steps, .batch_size = m.bench.batch, .accumulation = 1,
         .max_seq_length = m.bench.seq, .packing = true, .lr = 1e-4, .max_grad_norm = 1,
         .schedule = SCHEDULE_CONSTANT, .seed = 1, .sink = on_event, .sink_context = &m,
-        .segments = strcmp(m.bench.memory, "recompute") == 0 ? SEGMENT_RECOMPUTE : SEGMENT_KEEP};
+        .segments = segments_of(m.bench.memory)};
     TrainResult result;
     if (!train_run(&model, adapter, &dataset, &backend, &train, &arena, &result, &err))
         return fail(&err);

@@ -15,7 +15,8 @@ import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 CASES = ["smollm2-135m,8,1024,16", "qwen2.5-0.5b,8,1024,16", "llama3.2-1b,4,2048,16", "llama3.2-3b,4,2048,16",
-         "qwen2.5-7b,2,2048,16", "llama3.1-8b,2,2048,16", "llama3.1-8b,2,2048,256", "llama3.1-8b,2,2048,16,recompute"]
+         "qwen2.5-7b,2,2048,16", "llama3.1-8b,2,2048,16", "llama3.1-8b,2,2048,256",
+         "llama3.1-8b,2,2048,16,remake", "llama3.1-8b,2,2048,16,offload"]
 
 
 def run(command, as_json):

@@ -274,8 +274,11 @@ static void fill_options(TrainJob *job)
     schedule_parse(settings_text(s, OPTION_SCHEDULER), &o->schedule);
     o->seed = (uint64_t)settings_int(s, OPTION_SEED, 42);
     o->save_steps = settings_int(s, OPTION_SAVE_STEPS, 0);
-    o->segments =
-        settings_is(s, OPTION_GRADIENT_CHECKPOINTING, "true") ? SEGMENT_RECOMPUTE : SEGMENT_KEEP;
+    o->segments = SEGMENT_KEEP;
+    if (settings_is(s, OPTION_GRADIENT_CHECKPOINTING, "true"))
+        o->segments = SEGMENT_RECOMPUTE;
+    if (settings_is(s, OPTION_GRADIENT_CHECKPOINTING, "offload"))
+        o->segments = SEGMENT_OFFLOAD;
     o->memory_limit = (uint64_t)(settings_number(s, OPTION_MEMORY_GB, 0) * 1e9);
     o->profile = settings_flag(s, OPTION_PROFILE);
     o->resume_from = job->resume_from;
@@ -404,6 +407,7 @@ static void publish_result(TrainJob *job)
     json_put(memory, "planned_weights", json_new_int((int64_t)r->plan.weights));
     json_put(memory, "planned_run", json_new_int((int64_t)r->plan.run));
     json_put(memory, "planned_step", json_new_int((int64_t)r->plan.step));
+    json_put(memory, "planned_host", json_new_int((int64_t)r->plan.host));
     json_put(memory, "used_weights", json_new_int((int64_t)r->used_weights));
     json_put(memory, "used_run", json_new_int((int64_t)r->used_run));
     json_put(memory, "used_step", json_new_int((int64_t)r->used_step));

@@ -253,6 +253,8 @@ typedef struct ComputeNeeds {
     int64_t widest_norm;  /* columns */
 } ComputeNeeds;
 
+enum { COPY_SLOTS = 2 };
+
 struct Backend {
     BackendTraits traits;
     void *state;
@@ -262,6 +264,15 @@ struct Backend {
     /* Large memory: a range of exactly `bytes` behind `slab`. RUNTIME_OUT_OF_MEMORY on failure. */
     bool (*slab_open)(Backend *backend, Arena *slab, size_t bytes, Err *err);
     void (*slab_close)(Backend *backend, Arena *slab);
+    /* Host memory that ops may read in place and copies reach at full speed. NULL: every slab of
+     * this backend is host memory. */
+    bool (*host_slab_open)(Backend *backend, Arena *slab, size_t bytes, Err *err);
+    void (*host_slab_close)(Backend *backend, Arena *slab);
+    /* A copy between a slab and a host slab, beside the ops: it begins when every op given so far
+     * is done, and ops given after copy_wait begin when the slot's last copy is done. Copies of all
+     * slots are done in order. NULL with host_slab_open. */
+    void (*copy_begin)(Backend *backend, int slot, void *dst, const void *src, size_t bytes);
+    void (*copy_wait)(Backend *backend, int slot);
     /* Later ops see the bytes; src may be reused at once. */
     void (*upload)(Backend *backend, void *dst, const void *src, size_t bytes);
     void (*download)(Backend *backend, void *dst, const void *src, size_t bytes); /* waits */

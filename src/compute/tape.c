@@ -25,15 +25,31 @@ Backend *tape_backend(Tape *tape)
     return tape->backend;
 }
 
+void tape_offload_to(Tape *tape, Arena *host_slab)
+{
+    must(tape->host_slab == NULL && tape->n_tokens == 0);
+    if (tape->backend->copy_begin == NULL)
+        return;
+    tape->host_slab = host_slab;
+    tape->host_slab_mark = arena_mark(host_slab);
+}
+
 void tape_begin(Tape *tape, TapeMode mode, SegmentMode segment_mode)
 {
+    must(segment_mode >= SEGMENT_KEEP && segment_mode <= SEGMENT_OFFLOAD);
     arena_rewind(tape->host, tape->host_mark);
     arena_rewind(tape->step, tape->step_mark);
+    if (tape->host_slab != NULL)
+        arena_rewind(tape->host_slab, tape->host_slab_mark);
     tape->mode = mode;
     tape->segment_mode = segment_mode;
     tape->n_segments = 0;
     tape->n_tokens = 0;
-    tape->stream = tape->delta = tape->dres = (Tensor){0};
+    tape->stream = tape->delta = tape->dres = tape->shared = (Tensor){0};
+    for (int slot = 0; slot < STREAM_SLOTS; slot++) {
+        tape->slot_stream[slot] = (Tensor){0};
+        tape->slot_busy[slot] = false;
+    }
     tape->delta_pending = tape->stream_wants = tape->loss_done = false;
     tape->segment = NULL;
     tape->embed = NULL;
@@ -132,6 +148,28 @@ static Value *value_push(Tape *tape, int64_t cols, int64_t rank, bool wants)
     return value_make(tape, tape_push(tape, activation(tape), tape->n_tokens, cols, tail), wants);
 }
 
+static SegmentMode stage_of(const Tape *tape, int32_t segment)
+{
+    const bool further = segment < tape->segment_mode % SEGMENT_STAGE;
+    const SegmentMode stage =
+        tape->segment_mode / SEGMENT_STAGE * SEGMENT_STAGE + (further ? SEGMENT_STAGE : 0);
+    return stage == SEGMENT_OFFLOAD && tape->host_slab == NULL ? SEGMENT_RECOMPUTE : stage;
+}
+
+/* The same for a value that `maker` makes in one pass over others and a linear reads. */
+static Value *value_push_remade(Tape *tape, int64_t cols, int64_t rank, Record *maker)
+{
+    const TapeSegment *segment = tape->segment;
+    if (!training(tape) || segment->stage != SEGMENT_REMAKE)
+        return value_push(tape, cols, rank, maker->wants);
+    Tensor x = tensor_columns(tape->shared, 0, cols);
+    x.stride = cols + backend_row_tail(tape->backend, rank);
+    must(x.stride <= tape->shared.cols);
+    Value *value = value_make(tape, x, maker->wants);
+    value->remaker = maker;
+    return value;
+}
+
 static Record *record_make(Tape *tape, OpId op)
 {
     Record *record = arena_new(tape->host, Record);
@@ -157,24 +195,43 @@ static void record_run(Tape *tape, Record *record)
 
 /* ---- the stream and its segments ---- */
 
-void tape_stream_begin(Tape *tape, const Weight *table, Tensor dtable, float scale,
-                       const int32_t *tokens, int64_t n_tokens, int64_t rank)
+static Tensor push_stream(Tape *tape)
 {
-    must(tape->n_tokens == 0 && n_tokens > 0 && rank >= 0); /* first call of the pass */
+    return tape_push(tape, tape->backend->traits.residual, tape->n_tokens, tape->n_cols, 0);
+}
+
+/* What training needs below the segments beside delta. */
+static void push_training(Tape *tape, int64_t widest)
+{
     const BackendTraits *traits = &tape->backend->traits;
-    int64_t tail = training(tape) ? backend_row_tail(tape->backend, rank) : 0;
+    const SegmentMode mode = tape->segment_mode;
+    if (traits->residual != traits->activation)
+        tape->dres = push_stream(tape);
+    if (mode > SEGMENT_KEEP && mode < SEGMENT_RECOMPUTE)
+        tape->shared = tape_push(tape, traits->activation, tape->n_tokens, widest, 0);
+    for (int slot = 0; slot < STREAM_SLOTS && stage_of(tape, 0) == SEGMENT_OFFLOAD; slot++)
+        tape->slot_stream[slot] = push_stream(tape);
+}
+
+void tape_stream_begin(Tape *tape, const StreamSpec *spec, const int32_t *tokens, int64_t n_tokens)
+{
+    must(tape->n_tokens == 0 && n_tokens > 0 && spec->rank >= 0); /* first call of the pass */
+    const int64_t tail = training(tape) ? backend_row_tail(tape->backend, spec->rank) : 0;
     tape->n_tokens = n_tokens;
-    tape->n_cols = table->cols;
-    tape->delta = tape_push(tape, traits->activation, n_tokens, table->cols, tail);
+    tape->n_cols = spec->table->cols;
+    tape->delta = tape_push(tape, activation(tape), n_tokens, tape->n_cols, tail);
     tape->dres = tape->delta;
-    if (training(tape) && traits->residual != traits->activation)
-        tape->dres = tape_push(tape, traits->residual, n_tokens, table->cols, 0);
-    tape->stream = tape_push(tape, traits->residual, n_tokens, table->cols, 0);
+    if (training(tape))
+        push_training(tape, spec->widest);
+    tape->stream = tape->slot_stream[0];
+    if (tensor_is_empty(&tape->stream))
+        tape->stream = push_stream(tape);
 
     tape->embed = record_make(tape, OP_embed);
-    tape->embed->call.embed = (EmbedArgs){
-        .table = table, .tokens = tokens, .scale = scale, .y = tape->stream, .dtable = dtable};
-    tape->stream_wants = training(tape) && !tensor_is_empty(&dtable);
+    tape->embed->call.embed = (EmbedArgs){.table = spec->table, .tokens = tokens,
+                                          .scale = spec->scale, .y = tape->stream,
+                                          .dtable = spec->dtable};
+    tape->stream_wants = training(tape) && !tensor_is_empty(&spec->dtable);
     tape_run(tape, &tape->embed->call, PASS_FWD);
 }
 
@@ -205,13 +262,46 @@ const int32_t *tape_rope_rows(Tape *tape, const RopeRowsArgs *args)
     return call.rope_rows.rows;
 }
 
+void slot_copy(Tape *tape, int slot, void *dst, const void *src)
+{
+    must(!tape->slot_busy[slot]);
+    tape->slot_busy[slot] = true;
+    tape->backend->copy_begin(tape->backend, slot, dst, src,
+                              tensor_bytes(&tape->slot_stream[slot]));
+}
+
+void slot_wait(Tape *tape, int slot)
+{
+    if (tape->slot_busy[slot])
+        tape->backend->copy_wait(tape->backend, slot);
+    tape->slot_busy[slot] = false;
+}
+
 /* Ends the open segment: from here on only its s is sure to stay. */
 static void segment_leave(Tape *tape, TapeSegment *segment)
 {
     must(segment->closed);
     segment->inner_bytes = arena_mark(tape->step) - segment->inner_mark;
-    if (!training(tape) || segment->recomputed)
+    if (!training(tape) || segment->stage >= SEGMENT_RECOMPUTE)
         arena_rewind(tape->step, segment->inner_mark);
+}
+
+/* Where the stream at the beginning of a segment that is not the first goes, in training. */
+static Tensor segment_stream(Tape *tape, const TapeSegment *segment)
+{
+    if (segment->stage != SEGMENT_OFFLOAD)
+        return push_stream(tape);
+    slot_wait(tape, segment->slot); /* for the stream that lay here */
+    return tape->slot_stream[segment->slot];
+}
+
+/* The stream of an offloaded segment is whole: off it goes. */
+static void stash_stream(Tape *tape, TapeSegment *segment)
+{
+    if (segment->stage != SEGMENT_OFFLOAD)
+        return;
+    segment->stashed = arena_push(tape->host_slab, tensor_bytes(&segment->s));
+    slot_copy(tape, segment->slot, segment->stashed, segment->s.data);
 }
 
 static TapeSegment *segment_enter(Tape *tape)
@@ -220,15 +310,16 @@ static TapeSegment *segment_enter(Tape *tape)
         segment_leave(tape, tape->segment);
     TapeSegment *segment = arena_new(tape->host, TapeSegment);
     segment->prev = tape->segment;
-    segment->recomputed = tape->n_segments++ < tape->segment_mode;
+    must(tape->n_segments < SEGMENT_STAGE);
+    segment->stage = stage_of(tape, tape->n_segments);
+    segment->slot = tape->n_segments++ % STREAM_SLOTS;
     segment->stream_wants = tape->stream_wants;
     if (tape->segment == NULL) { /* s_0 is x_0, pushed by tape_stream_begin */
         segment->s_mark = tape->step_mark;
     } else {
         segment->s_mark = arena_mark(tape->step);
         if (training(tape))
-            tape->stream =
-                tape_push(tape, tape->stream.dtype, tape->n_tokens, tape->n_cols, 0);
+            tape->stream = segment_stream(tape, segment);
     }
     segment->s = tape->stream;
     segment->inner_mark = arena_mark(tape->step);
@@ -242,10 +333,9 @@ Value *tape_segment(Tape *tape, ParamRef norm, float eps, int64_t rank)
     must(tape->segment == NULL || tape->delta_pending);
     Tensor before = tape->stream;
     TapeSegment *segment = segment_enter(tape);
-    bool wants = training(tape) && (segment->stream_wants || is_trained(&norm));
-    Value *out = value_push(tape, tape->n_cols, rank, wants);
-
     Record *record = record_make(tape, OP_rmsnorm);
+    record->wants = training(tape) && (segment->stream_wants || is_trained(&norm));
+    Value *out = value_push_remade(tape, tape->n_cols, rank, record);
     RmsnormArgs *args = &record->call.rmsnorm;
     *args = (RmsnormArgs){.x = before, .w = norm.value, .eps = eps, .y = out->x, .dw = norm.grad};
     if (tape->delta_pending) {
@@ -255,8 +345,8 @@ Value *tape_segment(Tape *tape, ParamRef norm, float eps, int64_t rank)
     if (training(tape))
         args->rstd = tape_push(tape, DTYPE_F32, tape->n_tokens, 1, 0);
     record->out[0] = out;
-    record->wants = wants;
     record_run(tape, record);
+    stash_stream(tape, segment);
     tape->delta_pending = false;
     return out;
 }
@@ -472,7 +562,7 @@ Value *tape_glu(Tape *tape, Value *gate, Value *up, Activation act, int64_t rank
     must(gate->x.cols == up->x.cols);
     Record *record = record_make(tape, OP_glu);
     record->wants = gate->wants_grad || up->wants_grad;
-    Value *out = value_push(tape, gate->x.cols, rank, record->wants);
+    Value *out = value_push_remade(tape, gate->x.cols, rank, record);
     record->in[0] = gate;
     record->in[1] = up;
     record->out[0] = out;

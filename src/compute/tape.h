@@ -8,9 +8,8 @@
  *     … ops on values …
  *     tape_add_linear     pending delta = linear(value)                 closes the segment
  *
- * Memory is the step arena, used as a stack. Per segment the plan says keep (its values stay until
- * backward) or recompute (only s stays; the segment's calls run again, at the same addresses, when
- * backward reaches it). Addresses are the same every step. A value has one consumer; the stream's
+ * Memory is the step arena, used as a stack. Per segment the plan says how much of it stays until
+ * backward (SegmentMode). Addresses are the same every step. A value has one consumer; the stream's
  * gradient is one buffer for the whole model.
  *
  * Without training (TAPE_INFER) nothing is recorded or saved and each segment reuses the memory of
@@ -22,10 +21,27 @@
 #include "compute/compute.h"
 
 typedef enum TapeMode { TAPE_INFER, TAPE_TRAIN } TapeMode;
-/* How many of the first segments are run again on the way back: none, all, or a number. The first
- * ones, because when backward reaches them the others' memory is free. */
+/* What stays of a segment between forward and backward, from the fastest to the smallest:
+ *
+ *   keep       all its values
+ *   remake     without those that one pass over others gives back (outputs of the norm and of the
+ *              gated product): they share one buffer, and are made again for the linear that reads
+ *              them
+ *   recompute  only s, the stream at its beginning; the segment's calls run again
+ *   offload    the same, and s waits in host memory; where the backend has none beside its own,
+ *              recompute
+ *
+ * One number for a model: stage * SEGMENT_STAGE + n says that the first n segments are one stage
+ * further than `stage`, all others at it. The first ones, because when backward reaches them the
+ * others' memory is free. A model has fewer than SEGMENT_STAGE segments. */
 typedef int32_t SegmentMode;
-enum { SEGMENT_KEEP = 0, SEGMENT_RECOMPUTE = INT32_MAX };
+enum { SEGMENT_STAGE = 1 << 16 };
+enum {
+    SEGMENT_KEEP = 0,
+    SEGMENT_REMAKE = SEGMENT_STAGE,
+    SEGMENT_RECOMPUTE = 2 * SEGMENT_STAGE,
+    SEGMENT_OFFLOAD = 3 * SEGMENT_STAGE
+};
 
 /* One activation: [rows, cols], with its gradient once backward has made it. */
 typedef struct Value {
@@ -33,6 +49,7 @@ typedef struct Value {
     Tensor dx;
     struct GradGroup *group; /* siblings from one linear group share one gradient matrix */
     int64_t column;          /* of this value inside the group */
+    struct Record *remaker;  /* x shares its memory with others and this call makes it again */
     bool wants_grad;
 } Value;
 
@@ -64,17 +81,27 @@ const int32_t *tape_rope_rows(Tape *tape, const RopeRowsArgs *args);
 
 /* host: the tape and its records; step: the device slab. Both outlive the tape. */
 Tape *tape_make(Backend *backend, Arena *host, Arena *step);
-/* Starts a pass: rewinds both arenas to where they stood when tape_make returned, so nobody else
+/* Where offloaded segments keep their stream: a host slab of the backend, which outlives the
+ * tape. Without one, and where the backend cannot copy beside its ops, they are recomputed only. */
+void tape_offload_to(Tape *tape, Arena *host_slab);
+/* Starts a pass: rewinds the arenas to where they stood when the tape got them, so nobody else
  * may keep anything pushed on them later. segment_mode: for TAPE_TRAIN. */
 void tape_begin(Tape *tape, TapeMode mode, SegmentMode segment_mode);
 Backend *tape_backend(Tape *tape);
 /* Of the pass so far, the final norm not counted. */
 int32_t tape_segments(const Tape *tape);
 
-/* The first call of a pass. rank: largest total rank of the linears that close segments (the
- * stream's gradient, which is their dy, leaves that row tail). dtable empty = frozen. */
-void tape_stream_begin(Tape *tape, const Weight *table, Tensor dtable, float scale,
-                       const int32_t *tokens, int64_t n_tokens, int64_t rank);
+/* What tape_stream_begin must know of the model beside its tokens. */
+typedef struct StreamSpec {
+    const Weight *table; /* of the embedding */
+    Tensor dtable;       /* empty = frozen */
+    float scale;
+    int64_t rank;        /* largest total rank of the linears that close segments (the stream's
+                            gradient, which is their dy, leaves that row tail) */
+    int64_t widest;      /* most columns, row tail included, of a value that a linear reads */
+} StreamSpec;
+/* The first call of a pass. */
+void tape_stream_begin(Tape *tape, const StreamSpec *spec, const int32_t *tokens, int64_t n_tokens);
 /* Opens a segment (or the final norm). rank: total rank of the linear group that reads the result
  * (the producer leaves its row tail). */
 Value *tape_segment(Tape *tape, ParamRef norm, float eps, int64_t rank);

@@ -7,6 +7,67 @@
 
 #include "compute/tape_impl.h"
 
+/* ---- calls that run again ---- */
+
+static void run_again(Tape *tape, const TapeSegment *segment, const Record *record)
+{
+    OpCall call = record->call;
+    if (record == segment->first) { /* s is already there; delta is not */
+        call.rmsnorm.x = segment->s;
+        call.rmsnorm.delta = call.rmsnorm.sum = (Tensor){0};
+    }
+    tape_run(tape, &call, PASS_FWD);
+}
+
+/* A linear only for x A^T. */
+static void hidden_again(Tape *tape, const Record *record)
+{
+    OpCall call = record->call;
+    if (tensor_is_empty(&call.linear.h))
+        return;
+    for (int i = 0; i < call.linear.n_parts; i++)
+        call.linear.part[i].y.data = NULL;
+    tape_run(tape, &call, PASS_FWD);
+}
+
+/* What a linear reads, and its own row tail there, where other values have lain since. */
+static void remake_input(Tape *tape, const TapeSegment *segment, const Record *reader)
+{
+    const Record *remaker = reader->in[0]->remaker;
+    if (remaker == NULL)
+        return;
+    run_again(tape, segment, remaker);
+    if (tape->backend->traits.row_tail_multiple != 0)
+        hidden_again(tape, reader);
+}
+
+/* Runs the closing op again only for what it saves (h, rstd); its output is dead, and delta already
+ * holds a gradient. */
+static void replay_closing(Tape *tape, const Record *record)
+{
+    if (record->call.op == OP_linear) {
+        hidden_again(tape, record);
+        return;
+    }
+    OpCall call = record->call;
+    size_t mark = arena_mark(tape->step);
+    call.rmsnorm.y = tape_push(tape, tape->delta.dtype, tape->n_tokens, tape->n_cols, 0);
+    tape_run(tape, &call, PASS_FWD);
+    arena_rewind(tape->step, mark);
+}
+
+/* Makes the inner values of a segment again, where they were. */
+static void replay(Tape *tape, const TapeSegment *segment)
+{
+    must(segment->closed && arena_mark(tape->step) == segment->inner_mark);
+    arena_push(tape->step, segment->inner_bytes);
+    for (Record *record = segment->first; record != segment->last; record = record->next)
+        run_again(tape, segment, record);
+    replay_closing(tape, segment->last);
+}
+
+/* ---- the records of a segment ---- */
+
 /* Where the gradient of a value goes. A value has one consumer, so it is asked for once.
  * Siblings of
  * a linear group share a matrix with the layout of their outputs. */
@@ -63,9 +124,10 @@ static Tensor output_gradient(const Value *out)
 }
 
 /* dy of a closing op is the stream's gradient as the activation dtype holds it. */
-static void backward_linear(Tape *tape, Record *record)
+static void backward_linear(Tape *tape, const TapeSegment *segment, Record *record)
 {
     LinearArgs *args = &record->call.linear;
+    remake_input(tape, segment, record);
     for (int i = 0; i < args->n_parts; i++) {
         const Value *out = record->out[i];
         args->part[i].dy = out == NULL ? tape->delta : output_gradient(out);
@@ -105,7 +167,7 @@ static void backward_glu(Tape *tape, Record *record)
     tape_run(tape, &record->call, PASS_BWD);
 }
 
-static void backward_record(Tape *tape, Record *record)
+static void backward_record(Tape *tape, const TapeSegment *segment, Record *record)
 {
     if (!record->wants)
         return;
@@ -117,7 +179,7 @@ static void backward_record(Tape *tape, Record *record)
         break;
     }
     case OP_linear:
-        backward_linear(tape, record);
+        backward_linear(tape, segment, record);
         break;
     case OP_rope:
         backward_rope(tape, record);
@@ -133,48 +195,29 @@ static void backward_record(Tape *tape, Record *record)
     }
 }
 
-/* Runs the closing op again only for what it saves (h, rstd); its output is dead, and delta already
- * holds a gradient. */
-static void replay_closing(Tape *tape, const Record *record)
-{
-    OpCall call = record->call;
-    if (call.op == OP_linear) {
-        call.linear.part[0].y.data = NULL;
-        if (!tensor_is_empty(&call.linear.h))
-            tape_run(tape, &call, PASS_FWD);
-        return;
-    }
-    size_t mark = arena_mark(tape->step);
-    call.rmsnorm.y = tape_push(tape, tape->delta.dtype, tape->n_tokens, tape->n_cols, 0);
-    tape_run(tape, &call, PASS_FWD);
-    arena_rewind(tape->step, mark);
-}
-
-/* Makes the inner values of a segment again, where they were. */
-static void replay(Tape *tape, const TapeSegment *segment)
-{
-    must(segment->closed && arena_mark(tape->step) == segment->inner_mark);
-    arena_push(tape->step, segment->inner_bytes);
-    for (Record *record = segment->first; record != NULL; record = record->next) {
-        if (record == segment->last) {
-            replay_closing(tape, record);
-            continue;
-        }
-        OpCall call = record->call;
-        if (record == segment->first) { /* s is already there; delta is not */
-            call.rmsnorm.x = segment->s;
-            call.rmsnorm.delta = call.rmsnorm.sum = (Tensor){0};
-        }
-        tape_run(tape, &call, PASS_FWD);
-    }
-}
-
 static bool segment_wants(const TapeSegment *segment)
 {
     for (const Record *record = segment->first; record != NULL; record = record->next)
         if (record->wants)
             return true;
     return false;
+}
+
+/* ---- the streams of offloaded segments ---- */
+
+/* `dead` was walked through: its buffer takes the stream of the segment before the previous one. */
+static void fetch_begin(Tape *tape, const TapeSegment *dead)
+{
+    const TapeSegment *next = dead->prev == NULL ? NULL : dead->prev->prev;
+    if (dead->stashed != NULL && next != NULL)
+        slot_copy(tape, next->slot, next->s.data, next->stashed);
+}
+
+/* Copies that nobody asked for any more: the first segments may have nothing to train. */
+static void fetch_end(Tape *tape)
+{
+    for (int slot = 0; slot < STREAM_SLOTS; slot++)
+        slot_wait(tape, slot);
 }
 
 void tape_backward(Tape *tape)
@@ -185,16 +228,20 @@ void tape_backward(Tape *tape)
     for (TapeSegment *segment = tape->segment; segment != NULL; segment = segment->prev) {
         if (!segment_wants(segment))
             break; /* nothing trained below either */
-        if (segment->closed && segment->recomputed)
+        if (segment->stashed != NULL)
+            slot_wait(tape, segment->slot);
+        if (segment->closed && segment->stage >= SEGMENT_RECOMPUTE)
             replay(tape, segment);
         for (Record *record = segment->last; record != segment->first; record = record->prev)
-            backward_record(tape, record);
+            backward_record(tape, segment, record);
         if (segment->first->wants)
             backward_segment_norm(tape, segment, dx_beta);
         dx_beta = 1;
+        fetch_begin(tape, segment);
         if (segment->prev != NULL)
             arena_rewind(tape->step, segment->s_mark);
     }
+    fetch_end(tape);
     if (!tensor_is_empty(&tape->embed->call.embed.dtable)) {
         tape->embed->call.embed.dy = tape->dres;
         tape_run(tape, &tape->embed->call, PASS_BWD);

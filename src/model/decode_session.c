@@ -17,7 +17,7 @@ static void lay_out(DecodeSession *s, Backend *backend)
 {
     const Model *model = s->model;
     const ModelConfig *config = &model->config;
-    model_place(s->model, backend, &s->weights, s->n_positions);
+    model_place(s->model, backend, &s->weights, NULL, s->n_positions);
     if (model->adapter != NULL)
         adapter_place(model->adapter, backend, ADAPTER_FROZEN, &s->run);
     for (int64_t layer = 0; layer < config->n_layers; layer++) {

@@ -128,6 +128,24 @@ static int64_t closing_rank(const Model *model)
     return rank;
 }
 
+/* Columns, row tail included, of the widest value that a linear reads. */
+static int64_t widest_input(const Model *model, const Backend *backend)
+{
+    int64_t widest = 0;
+    for (int64_t layer = 0; layer < model->config.n_layers; layer++) {
+        for (int group = 0; group < linear_group_count(); group++) {
+            const Role *roles;
+            const int n = linear_group_roles(model->family, group, &roles);
+            if (n == 0)
+                continue;
+            const int64_t rank = linear_rank(model, layer, roles, n);
+            widest = max_i64(widest, model->layers[layer].linear[roles[0]].cols +
+                                         backend_row_tail(backend, rank));
+        }
+    }
+    return widest;
+}
+
 /* What the layers of this model need beside the caller's arrays. */
 static DecoderInput derive_input(const Model *model, Tape *tape, const DecoderInput *input)
 {
@@ -155,8 +173,10 @@ Value *decoder_forward(const Model *model, Tape *tape, const DecoderInput *input
         final_norm.grad = model->grads->final_norm;
         embed_grad = model->grads->embed;
     }
-    tape_stream_begin(tape, &model->embed, embed_grad, model->config.embed_scale, input->tokens,
-                      input->n_tokens, closing_rank(model));
+    const StreamSpec stream = {
+        .table = &model->embed, .dtable = embed_grad, .scale = model->config.embed_scale,
+        .rank = closing_rank(model), .widest = widest_input(model, model->backend)};
+    tape_stream_begin(tape, &stream, input->tokens, input->n_tokens);
     const DecoderInput derived = derive_input(model, tape, input);
     for (int64_t layer = 0; layer < model->config.n_layers; layer++)
         model->family->block(model, tape, layer, &derived, cache);

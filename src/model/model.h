@@ -124,8 +124,11 @@ void model_close(Model *model); /* files only; safe on {0} */
 /* Whether the backend can run this model at all; ask before planning. */
 bool model_fits_backend(const Model *model, const Backend *backend, Err *err);
 /* Puts weights and tables on the backend: slab usage is the same on the plan backend, so the caller
- * runs it once with the plan to size `slab`. n_positions: longest sequence of the run. */
-void model_place(Model *model, Backend *backend, Arena *slab, int64_t n_positions);
+ * runs it once with the plan to size `slab`. host_slab: takes an embedding table that is no head
+ * too (a step reads a row of it a token); NULL = it goes to `slab`. n_positions: longest sequence
+ * of the run. */
+void model_place(Model *model, Backend *backend, Arena *slab, Arena *host_slab,
+                 int64_t n_positions);
 
 /* Decoder over one flat stream. Everything is device memory. With a cache, token t is stored at row
  * positions[t] of it and the spans are in rows of the cache. */

@@ -81,15 +81,17 @@ bool model_fits_backend(const Model *model, const Backend *backend, Err *err)
     return backend->supports == NULL || backend->supports(backend, &needs, err);
 }
 
-void model_place(Model *model, Backend *backend, Arena *slab, int64_t n_positions)
+void model_place(Model *model, Backend *backend, Arena *slab, Arena *host_slab,
+                 int64_t n_positions)
 {
     must(model->family != NULL && n_positions > 0);
     const ModelConfig *config = &model->config;
     float offset = config->norm_offset;
     model->backend = backend;
     model->weights = slab;
-    backend->weight_open(backend, &model->embed, slab);
-    if (model->config.tied)
+    const bool on_host = host_slab != NULL && !config->tied && model->grads == NULL;
+    backend->weight_open(backend, &model->embed, on_host ? host_slab : slab);
+    if (config->tied)
         model->head = model->embed;
     else
         backend->weight_open(backend, &model->head, slab);

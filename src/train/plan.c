@@ -1,5 +1,5 @@
 /* plan.c — the memory of a run, measured by running its first step on the plan backend, and the
- * choices that follow from it: batch size, and how many segments are recomputed.
+ * choices that follow from it: batch size, and what stays of the segments.
  *
  * Nothing here computes sizes: step.c places and runs one step whose ops do nothing and whose slabs
  * are imaginary, and the fill marks of the arenas are the answer. trainer.c then asks for slabs of
@@ -89,6 +89,12 @@ static bool run_once(const StepSetup *setup, StepSlabs *slabs, PlanArenas *arena
     return ok;
 }
 
+static bool open_host_slab(Backend *backend, Arena *slab, Err *err)
+{
+    return backend->host_slab_open == NULL ||
+           backend->host_slab_open(backend, slab, PLAN_SLAB_BYTES, err);
+}
+
 /* The plan of one candidate. The model and the adapter are left unplaced. */
 static bool measure(const PlanSubject *subject, int32_t batch_size, SegmentMode segments,
                     PlanArenas *arenas, MemoryPlan *plan, Err *err)
@@ -110,16 +116,20 @@ static bool measure(const PlanSubject *subject, int32_t batch_size, SegmentMode 
     const bool ok = imaginary.slab_open(&imaginary, &slabs.weights, PLAN_SLAB_BYTES, err) &&
                     imaginary.slab_open(&imaginary, &slabs.run, PLAN_SLAB_BYTES, err) &&
                     imaginary.slab_open(&imaginary, &slabs.step, PLAN_SLAB_BYTES, err) &&
+                    open_host_slab(&imaginary, &slabs.host, err) &&
                     run_once(&setup, &slabs, arenas, &n_segments, err);
     *plan = (MemoryPlan){
         .weights = slabs.weights.peak, .run = slabs.run.peak, .step = slabs.step.peak,
+        .host = slabs.host.peak,
         .batch_size = batch_size, .tokens = setup.tokens,
-        .segments = segments < n_segments ? segments : n_segments, .n_segments = n_segments,
+        .segments = segments, .n_segments = n_segments,
         .other = other_bytes(subject->model, subject->backend),
     };
     imaginary.slab_close(&imaginary, &slabs.weights);
     imaginary.slab_close(&imaginary, &slabs.run);
     imaginary.slab_close(&imaginary, &slabs.step);
+    if (slabs.host.capacity > 0)
+        imaginary.host_slab_close(&imaginary, &slabs.host);
     imaginary.close(&imaginary);
     subject->model->backend = NULL;
     subject->model->weights = NULL;
@@ -187,17 +197,30 @@ static Fit try_plan(const PlanSubject *subject, int32_t batch, SegmentMode segme
     return total_bytes(plan) <= limit ? FIT_YES : FIT_NO;
 }
 
-/* *plan fits with all its segments recomputed and does not with `kept` of them: the fewest that
- * fit. */
-static bool recompute_least(const PlanSubject *subject, SegmentMode kept, uint64_t limit,
-                            PlanArenas *arenas, MemoryPlan *plan, Err *err)
+/* All modes of n segments in order, from 0: the first that differs from its predecessor by one
+ * segment's memory. */
+static SegmentMode mode_at(int32_t index, int32_t n_segments)
 {
-    int32_t too_few = kept, enough = plan->n_segments;
+    return index / n_segments * SEGMENT_STAGE + index % n_segments;
+}
+
+static int32_t mode_index(SegmentMode mode, int32_t n_segments)
+{
+    const int32_t further = mode % SEGMENT_STAGE;
+    return mode / SEGMENT_STAGE * n_segments + (further < n_segments ? further : n_segments);
+}
+
+/* *plan fits and does not at `wanted`: the first mode between the two that fits. */
+static bool give_up_least(const PlanSubject *subject, SegmentMode wanted, uint64_t limit,
+                          PlanArenas *arenas, MemoryPlan *plan, Err *err)
+{
+    const int32_t n = plan->n_segments;
+    int32_t too_few = mode_index(wanted, n), enough = mode_index(plan->segments, n);
     while (enough - too_few > 1) {
         const int32_t middle = too_few + (enough - too_few) / 2;
         MemoryPlan tried;
-        const Fit fit =
-            try_plan(subject, plan->batch_size, middle, limit, arenas, &tried, err);
+        const Fit fit = try_plan(subject, plan->batch_size, mode_at(middle, n), limit, arenas,
+                                 &tried, err);
         if (fit == FIT_ERROR)
             return false;
         if (fit == FIT_NO) {
@@ -222,15 +245,17 @@ static bool choose(const PlanSubject *subject, PlanArenas *arenas, MemoryPlan *p
             first /= 2;
         last = 1;
     }
-    const SegmentMode modes[] = {options->segments, SEGMENT_RECOMPUTE};
+    const bool device = subject->backend->traits.memory == MEMORY_DEVICE;
+    const SegmentMode last_stage = device ? SEGMENT_OFFLOAD : SEGMENT_RECOMPUTE;
+    const SegmentMode modes[] = {options->segments, last_stage};
     for (size_t i = 0; i < COUNT_OF(modes); i++) {
         for (int32_t batch = first; batch >= last; batch /= 2) {
             const Fit fit = try_plan(subject, batch, modes[i], limit, arenas, plan, err);
             if (fit == FIT_ERROR)
                 return false;
             if (fit == FIT_YES)
-                return i == 0 || recompute_least(subject, options->segments, limit, arenas, plan,
-                                                 err);
+                return i == 0 || give_up_least(subject, options->segments, limit, arenas, plan,
+                                               err);
         }
     }
     return too_large(plan, limit, err);
@@ -248,8 +273,10 @@ bool train_plan(Model *model, Adapter *adapter, const Dataset *dataset, Backend 
     arena_close(&arenas.records);
     arena_close(&arenas.host);
     if (ok)
-        log_debug("memory_plan", "weights=%zu run=%zu step=%zu other=%zu batch=%d tokens=%d "
-                  "recomputed=%d/%d", plan->weights, plan->run, plan->step, plan->other,
-                  plan->batch_size, plan->tokens, plan->segments, plan->n_segments);
+        log_debug("memory_plan", "weights=%zu run=%zu step=%zu host=%zu other=%zu batch=%d "
+                  "tokens=%d segments=%d stage=%d further=%d", plan->weights, plan->run,
+                  plan->step, plan->host, plan->other, plan->batch_size, plan->tokens,
+                  plan->n_segments, plan->segments / SEGMENT_STAGE,
+                  plan->segments % SEGMENT_STAGE);
     return ok;
 }

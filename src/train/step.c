@@ -39,11 +39,14 @@ void step_place(Stepper *s, const StepSetup *setup, StepSlabs *slabs, Arena *hos
     must(setup->max_loss > 0 && setup->max_loss <= setup->tokens);
     *s = (Stepper){.setup = *setup};
     setup->model->adapter = setup->adapter;
-    model_place(setup->model, setup->backend, &slabs->weights, setup->n_positions);
+    Arena *host_slab = setup->backend->host_slab_open == NULL ? NULL : &slabs->host;
+    model_place(setup->model, setup->backend, &slabs->weights, host_slab, setup->n_positions);
     adapter_place(setup->adapter, setup->backend, ADAPTER_TRAINED, &slabs->run);
     place_inputs(s, &slabs->run);
     s->host_nll = arena_array(host, float, setup->max_loss);
     s->tape = tape_make(setup->backend, records, &slabs->step);
+    if (host_slab != NULL)
+        tape_offload_to(s->tape, host_slab);
     tape_profile(s->tape, setup->profile);
     must(setup->adapter->grads != NULL && setup->adapter->m != NULL && setup->adapter->v != NULL);
 }

@@ -14,6 +14,7 @@ typedef struct StepSlabs {
     Arena weights; /* base model */
     Arena run;     /* trained parameters, gradients, moments, inputs of a microbatch */
     Arena step;    /* activations; rewound every microbatch */
+    Arena host;    /* what waits in host memory; none where the others are host memory */
 } StepSlabs;
 
 typedef struct StepSetup {

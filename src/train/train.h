@@ -37,7 +37,7 @@ typedef struct TrainOptions {
     Schedule schedule;
     uint64_t seed;
     int64_t save_steps;       /* checkpoint every N steps; 0 = only at the end and on a stop */
-    SegmentMode segments;     /* keep: recompute is chosen when keep does not fit */
+    SegmentMode segments;     /* at least this; more is chosen when it does not fit */
     uint64_t memory_limit;    /* bytes the process may use; 0 = what is available less a reserve */
     bool profile;             /* time every op */
     const char *resume_from;  /* a checkpoint-N folder, or NULL */
@@ -50,11 +50,12 @@ typedef struct TrainOptions {
 /* What the plan predicts, in bytes, before anything large is taken. */
 typedef struct MemoryPlan {
     size_t weights, run, step; /* the three slabs: exact */
+    size_t host;               /* pinned host memory beside a device's slabs: exact */
     size_t other;              /* on the host: process so far, mapped base weights; on a device: its
                                   context and workspace */
     int32_t batch_size;
     int32_t tokens;            /* T of a microbatch */
-    SegmentMode segments;      /* first segments run again; no more than memory asks for */
+    SegmentMode segments;      /* no more than memory asks for */
     int32_t n_segments;        /* of the model */
 } MemoryPlan;
 
@@ -86,10 +87,10 @@ bool train_run(Model *model, Adapter *adapter, const Dataset *dataset, Backend *
                const TrainOptions *options, Arena *out, TrainResult *result, Err *err);
 
 /* The memory plan alone (same code on the plan backend). batch_size 0 in options: the largest of
- * 8, 4, 2, 1 that fits with the segments asked for, else the largest that fits when all segments
- * are recomputed, and then with as few of them as fit. On a device the limit is its free memory
- * less a reserve of 256 MiB. RUNTIME_OUT_OF_MEMORY with
- * the bytes of each part when nothing fits. */
+ * 8, 4, 2, 1 that fits with the segments asked for, else the largest that fits at the last stage
+ * (tape.h), and then the first stage and the fewest segments there that fit. On a device the limit
+ * is its free memory less a reserve of 256 MiB. RUNTIME_OUT_OF_MEMORY with the bytes of each part
+ * when nothing fits. */
 bool train_plan(Model *model, Adapter *adapter, const Dataset *dataset, Backend *backend,
                 const TrainOptions *options, MemoryPlan *plan, Err *err);
 

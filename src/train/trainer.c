@@ -269,7 +269,9 @@ static bool place(Run *run, Err *err)
     Backend *backend = run->backend;
     if (!backend->slab_open(backend, &run->slabs.weights, plan->weights, err) ||
         !backend->slab_open(backend, &run->slabs.run, plan->run, err) ||
-        !backend->slab_open(backend, &run->slabs.step, plan->step, err))
+        !backend->slab_open(backend, &run->slabs.step, plan->step, err) ||
+        (plan->host > 0 &&
+         !backend->host_slab_open(backend, &run->slabs.host, plan->host, err)))
         return false;
     const StepSetup setup = {
         .model = run->model, .adapter = run->adapter, .backend = backend,
@@ -312,6 +314,8 @@ static void run_close(Run *run)
 {
     Backend *backend = run->backend;
     json_free(run->state.numbers);
+    if (run->slabs.host.capacity > 0)
+        backend->host_slab_close(backend, &run->slabs.host);
     if (run->slabs.step.capacity > 0)
         backend->slab_close(backend, &run->slabs.step);
     if (run->slabs.run.capacity > 0)
@@ -471,6 +475,7 @@ static void check_plan(const Run *run)
     must(result->used_weights == result->plan.weights);
     must(result->used_run == result->plan.run);
     must(result->used_step == result->plan.step);
+    must(run->slabs.host.peak == result->plan.host);
 }
 
 bool train_run(Model *model, Adapter *adapter, const Dataset *dataset, Backend *backend,

@@ -50,8 +50,12 @@ static inline void flat_fill(Flat *flat, int32_t vocab)
 }
 
 typedef struct Slabs {
-    Arena weights, run, step;
+    Arena weights, run, step, host;
 } Slabs;
+
+typedef struct SlabBytes {
+    size_t weights, run, step, host;
+} SlabBytes;
 
 typedef struct ModelRun {
     Arena host, records;
@@ -81,7 +85,8 @@ static inline void run_fail(const Err *err)
 static inline void run_lay_out(ModelRun *run, Backend *backend)
 {
     run->model.adapter = run->adapter;
-    model_place(&run->model, backend, &run->slabs.weights, run->n_tokens);
+    Arena *host_slab = backend->host_slab_open == NULL ? NULL : &run->slabs.host;
+    model_place(&run->model, backend, &run->slabs.weights, host_slab, run->n_tokens);
     if (run->adapter != NULL)
         adapter_place(run->adapter, backend, ADAPTER_TRAINED, &run->slabs.run);
     for (int i = 0; i < 7; i++)
@@ -91,15 +96,19 @@ static inline void run_lay_out(ModelRun *run, Backend *backend)
     run->nll = tensor_make(NULL, DTYPE_F32, run->n_tokens, 1);
     run->nll.data = arena_push(&run->slabs.run, tensor_bytes(&run->nll));
     run->tape = tape_make(backend, &run->records, &run->slabs.step);
+    if (host_slab != NULL)
+        tape_offload_to(run->tape, host_slab);
 }
 
-static inline void run_slabs(ModelRun *run, Backend *backend, size_t weights, size_t values,
-                             size_t step)
+static inline void run_slabs(ModelRun *run, Backend *backend, SlabBytes bytes)
 {
     Err err = {0};
-    bool ok = backend->slab_open(backend, &run->slabs.weights, weights, &err) &&
-              backend->slab_open(backend, &run->slabs.run, values, &err) &&
-              backend->slab_open(backend, &run->slabs.step, step, &err);
+    Slabs *slabs = &run->slabs;
+    bool ok = backend->slab_open(backend, &slabs->weights, bytes.weights, &err) &&
+              backend->slab_open(backend, &slabs->run, bytes.run, &err) &&
+              backend->slab_open(backend, &slabs->step, bytes.step, &err) &&
+              (backend->host_slab_open == NULL ||
+               backend->host_slab_open(backend, &slabs->host, bytes.host, &err));
     if (!ok)
         run_fail(&err);
 }
@@ -152,22 +161,23 @@ static inline void run_pass(ModelRun *run)
     tape_backward(run->tape);
 }
 
-/* Peaks of the three slabs when the run of T tokens is done on the plan. */
-static inline void run_plan(ModelRun *run, size_t bytes[3])
+/* Peaks of the slabs when the run of T tokens is done on the plan. */
+static inline SlabBytes run_plan(ModelRun *run)
 {
     Backend plan;
+    const size_t most = PLAN_SLAB_BYTES;
     backend_open_plan(&plan, &run->backend);
-    run_slabs(run, &plan, PLAN_SLAB_BYTES, PLAN_SLAB_BYTES, PLAN_SLAB_BYTES);
+    run_slabs(run, &plan, (SlabBytes){most, most, most, most});
     size_t mark = arena_mark(&run->records);
     run_lay_out(run, &plan);
     linear_refresh_all(&run->model, run->tape);
     run_pass(run);
-    bytes[0] = run->slabs.weights.peak;
-    bytes[1] = run->slabs.run.peak;
-    bytes[2] = run->slabs.step.peak;
+    const SlabBytes bytes = {run->slabs.weights.peak, run->slabs.run.peak, run->slabs.step.peak,
+                             run->slabs.host.peak};
     run->slabs = (Slabs){0};
     arena_rewind(&run->records, mark);
     plan.close(&plan);
+    return bytes;
 }
 
 /* Opens model and adapter (NULL = none; its values are uploaded) on an open backend, which the run
@@ -183,9 +193,8 @@ static inline void run_open_on(ModelRun *run, Backend backend, const char *model
     if (adapter != NULL)
         run->adapter = adapter_load_peft(&run->model, adapter, &run->values, &run->host, &err);
     run_fail(&err);
-    size_t bytes[3];
-    run_plan(run, bytes);
-    run_slabs(run, &run->backend, bytes[0], bytes[1], bytes[2]);
+    const SlabBytes bytes = run_plan(run);
+    run_slabs(run, &run->backend, bytes);
     run_lay_out(run, &run->backend);
     if (adapter != NULL) {
         run->backend.upload(&run->backend, run->adapter->values, run->values,
@@ -209,6 +218,8 @@ static inline void run_close(ModelRun *run)
     run->backend.slab_close(&run->backend, &run->slabs.weights);
     run->backend.slab_close(&run->backend, &run->slabs.run);
     run->backend.slab_close(&run->backend, &run->slabs.step);
+    if (run->backend.host_slab_close != NULL)
+        run->backend.host_slab_close(&run->backend, &run->slabs.host);
     model_close(&run->model);
     run->backend.close(&run->backend);
     arena_close(&run->records);

@@ -54,12 +54,13 @@ static double cosine(const float *a, const float *b, int64_t n)
 
 static void compare(const char *name)
 {
-    static Outcome wide, narrow, again, recomputed;
+    static Outcome wide, narrow, again, remade, recomputed;
     char folder[512];
     snprintf(folder, sizeof folder, "%s/golden/%s", TEST_DATA, name);
     run_step(folder, DTYPE_F32, 2, SEGMENT_KEEP, &wide);
     run_step(folder, DTYPE_BF16, 2, SEGMENT_KEEP, &narrow);
     run_step(folder, DTYPE_BF16, 1, SEGMENT_KEEP, &again);
+    run_step(folder, DTYPE_BF16, 2, SEGMENT_REMAKE, &remade);
     run_step(folder, DTYPE_BF16, 2, SEGMENT_RECOMPUTE, &recomputed);
     const double alike = cosine(narrow.gradient, wide.gradient, wide.n);
     print_message("%s: gradient cosine %.6f, loss %.5f and %.5f\n", name, alike, narrow.loss,
@@ -69,7 +70,9 @@ static void compare(const char *name)
     assert_true(fabs(narrow.loss - wide.loss) <= 1e-3 * wide.loss);
     const size_t bytes = (size_t)wide.n * sizeof(float);
     assert_true(narrow.loss == again.loss && narrow.loss == recomputed.loss);
+    assert_true(narrow.loss == remade.loss);
     assert_memory_equal(narrow.gradient, again.gradient, bytes);
+    assert_memory_equal(narrow.gradient, remade.gradient, bytes);
     assert_memory_equal(narrow.gradient, recomputed.gradient, bytes);
 }
 

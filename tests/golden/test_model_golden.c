@@ -439,7 +439,6 @@ static void test_plan_equals_run(void **state)
             Golden g;
             ModelRun run;
             Flat flat;
-            size_t bytes[3];
             golden_open(&g, MODELS[m]);
             SegmentMode mode = i % 2 == 0 ? SEGMENT_KEEP : SEGMENT_RECOMPUTE;
             golden_batch(&g, 0, g.n_sequences, lengths[i / 2], &flat);
@@ -448,11 +447,11 @@ static void test_plan_equals_run(void **state)
             run_microbatch(&run, &flat, flat.n_loss, 1);
             run_update(&run);
             const Slabs used = run.slabs;
-            run_plan(&run, bytes);
+            const SlabBytes bytes = run_plan(&run);
             run.slabs = used;
-            assert_int_equal(used.weights.peak, bytes[0]);
-            assert_int_equal(used.run.peak, bytes[1]);
-            assert_int_equal(used.step.peak, bytes[2]);
+            assert_int_equal(used.weights.peak, bytes.weights);
+            assert_int_equal(used.run.peak, bytes.run);
+            assert_int_equal(used.step.peak, bytes.step);
             run_close(&run);
             golden_close(&g);
         }

@@ -109,19 +109,20 @@ static double worst_cosine(const char *folder, const char *adapter, const float 
 
 static void compare(const char *name)
 {
-    static Outcome cpu, gpu, again, kept;
+    static Outcome cpu, gpu, other;
     char folder[512], adapter[600];
     snprintf(folder, sizeof folder, "%s/golden/%s", TEST_DATA, name);
     snprintf(adapter, sizeof adapter, "%s/adapter", folder);
     Err err = {0};
     Backend host;
     assert_true(backend_open_cpu(&host, &err));
-    const How called = {SEGMENT_RECOMPUTE, false}, replayed = {SEGMENT_RECOMPUTE, true};
+    static const How others[] = {
+        {SEGMENT_KEEP, true},      {SEGMENT_REMAKE + 1, false}, {SEGMENT_REMAKE, true},
+        {SEGMENT_RECOMPUTE, false}, {SEGMENT_RECOMPUTE, true},  {SEGMENT_RECOMPUTE + 1, true},
+        {SEGMENT_OFFLOAD, false},  {SEGMENT_OFFLOAD, true}};
     const How keeping = {SEGMENT_KEEP, false};
     train(host, folder, adapter, keeping, &cpu);
-    train(cuda(), folder, adapter, called, &gpu);
-    train(cuda(), folder, adapter, replayed, &again);
-    train(cuda(), folder, adapter, keeping, &kept);
+    train(cuda(), folder, adapter, keeping, &gpu);
     const double whole = cosine(gpu.gradient, cpu.gradient, cpu.n);
     const double worst = worst_cosine(folder, adapter, gpu.gradient, cpu.gradient);
     const double after = cosine(gpu.values, cpu.values, cpu.n);
@@ -130,10 +131,11 @@ static void compare(const char *name)
     print_losses("cpu", &cpu);
     print_losses("cuda", &gpu);
     const size_t bytes = (size_t)cpu.n * sizeof(float);
-    assert_memory_equal(gpu.loss, again.loss, sizeof gpu.loss);
-    assert_memory_equal(gpu.values, again.values, bytes);
-    assert_memory_equal(gpu.loss, kept.loss, sizeof gpu.loss);
-    assert_memory_equal(gpu.values, kept.values, bytes);
+    for (size_t i = 0; i < COUNT_OF(others); i++) {
+        train(cuda(), folder, adapter, others[i], &other);
+        assert_memory_equal(gpu.loss, other.loss, sizeof gpu.loss);
+        assert_memory_equal(gpu.values, other.values, bytes);
+    }
     assert_true(whole >= WHOLE_LEAST && worst >= TENSOR_LEAST);
     for (int i = 0; i < STEPS; i++)
         assert_true(fabs(gpu.loss[i] - cpu.loss[i]) <= LOSS_TOLERANCE * cpu.loss[i]);

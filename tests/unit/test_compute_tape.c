@@ -19,6 +19,7 @@ typedef struct Logged {
 typedef struct Log {
     Logged calls[LOG_MAX];
     int n;
+    char copies[256]; /* "begin slot" and "wait slot" of copies, in order */
 } Log;
 
 static void log_call(Backend *backend, const OpCall *call, Pass pass)
@@ -44,6 +45,31 @@ static bool slab_open(Backend *backend, Arena *slab, size_t bytes, Err *err)
     return arena_open(slab, bytes, err);
 }
 
+static void host_slab_close(Backend *backend, Arena *slab)
+{
+    (void)backend;
+    arena_close(slab);
+}
+
+static void log_copy(Backend *backend, const char *what, int slot)
+{
+    Log *log = backend->state;
+    const size_t length = strlen(log->copies);
+    snprintf(log->copies + length, sizeof log->copies - length, "%s%s%d", length == 0 ? "" : " ",
+             what, slot);
+}
+
+static void copy_begin(Backend *backend, int slot, void *dst, const void *src, size_t bytes)
+{
+    must(dst != NULL && src != NULL && bytes > 0);
+    log_copy(backend, "begin", slot);
+}
+
+static void copy_wait(Backend *backend, int slot)
+{
+    log_copy(backend, "wait", slot);
+}
+
 static const char *finish(Backend *backend)
 {
     (void)backend;
@@ -53,7 +79,7 @@ static const char *finish(Backend *backend)
 typedef struct Machine {
     Backend backend;
     Log log;
-    Arena host, step, params;
+    Arena host, step, params, host_slab;
     Tape *tape;
 } Machine;
 
@@ -76,8 +102,23 @@ static void machine_open(Machine *m, int tail)
     m->tape = tape_make(&m->backend, &m->host, &m->step);
 }
 
+/* With memory of its own beside the host's. */
+static void machine_open_device(Machine *m, int tail)
+{
+    machine_open(m, tail);
+    Err err = {0};
+    m->backend.traits.memory = MEMORY_DEVICE;
+    m->backend.host_slab_open = slab_open;
+    m->backend.host_slab_close = host_slab_close;
+    m->backend.copy_begin = copy_begin;
+    m->backend.copy_wait = copy_wait;
+    assert_true(slab_open(&m->backend, &m->host_slab, 64 << 20, &err));
+    tape_offload_to(m->tape, &m->host_slab);
+}
+
 static void machine_close(Machine *m)
 {
+    arena_close(&m->host_slab);
     arena_close(&m->host);
     arena_close(&m->params);
     arena_close(&m->step);
@@ -133,6 +174,13 @@ static int64_t rank_of(const Net *net, int first, int n)
     return rank;
 }
 
+static int64_t widest_of(const Net *net, Tape *tape)
+{
+    const Backend *backend = tape_backend(tape);
+    return max_i64(C + backend_row_tail(backend, rank_of(net, 0, 3)),
+                   F + backend_row_tail(backend, rank_of(net, 6, 1)));
+}
+
 static LinearSpec spec_of(const Net *net, const Weight *w, int i)
 {
     return (LinearSpec){.w = w, .a = net->a[i], .b = net->b[i], .scale = 2};
@@ -147,7 +195,9 @@ static Value *net_forward(Machine *m, const Net *net, TapeMode mode, SegmentMode
     Value *qkv[3], *gu[2];
     tape_begin(t, mode, segments);
     int64_t closing = max_i64(rank_of(net, 3, 1), rank_of(net, 6, 1));
-    tape_stream_begin(t, &net->embed, net->dtable, 1, ints, T, closing);
+    const StreamSpec stream = {.table = &net->embed, .dtable = net->dtable, .scale = 1,
+                               .rank = closing, .widest = widest_of(net, t)};
+    tape_stream_begin(t, &stream, ints, T);
     Value *n1 = tape_segment(t, net->norm, 1e-5f, rank_of(net, 0, 3));
     LinearSpec three[3] = {spec_of(net, &net->q, 0), spec_of(net, &net->k, 1),
                            spec_of(net, &net->v, 2)};
@@ -170,6 +220,7 @@ static void net_train(Machine *m, const Net *net, SegmentMode segments)
     static const int32_t ints[T];
     static const StepState state;
     m->log.n = 0;
+    m->log.copies[0] = '\0';
     Value *hidden = net_forward(m, net, TAPE_TRAIN, segments);
     LossRows loss = {.rows = ints, .targets = ints, .max_rows = T, .step = &state,
                      .nll = net->nll};
@@ -222,11 +273,73 @@ static void test_order(void **state)
                                  " rmsnorm linear glu linear -linear -glu -linear -rmsnorm"
                                  " rmsnorm linear rope attention linear"
                                  " -linear -attention -rope -linear");
-    net_train(&m, &net, 1); /* the first segment alone */
+    net_train(&m, &net, SEGMENT_REMAKE);
+    assert_order(&m.log, FORWARD " cross_entropy -rmsnorm glu -linear -glu rmsnorm -linear -rmsnorm"
+                                 " -linear -attention -rope rmsnorm -linear");
+    net_train(&m, &net, SEGMENT_REMAKE + 1); /* the first segment alone is recomputed */
     assert_int_equal(tape_segments(m.tape), 2);
-    assert_order(&m.log, FORWARD " cross_entropy -rmsnorm -linear -glu -linear -rmsnorm"
+    assert_order(&m.log, FORWARD " cross_entropy -rmsnorm glu -linear -glu rmsnorm -linear -rmsnorm"
                                  " rmsnorm linear rope attention linear"
                                  " -linear -attention -rope -linear");
+    net_train(&m, &net, SEGMENT_OFFLOAD); /* this backend has nowhere to put streams */
+    assert_order(&m.log, FORWARD " cross_entropy -rmsnorm"
+                                 " rmsnorm linear glu linear -linear -glu -linear -rmsnorm"
+                                 " rmsnorm linear rope attention linear"
+                                 " -linear -attention -rope -linear");
+    assert_string_equal(m.log.copies, "");
+    machine_close(&m);
+}
+
+/* Inputs of linears share one place, and x A^T, where it lies beside them, is made again too. */
+static void test_remade_inputs(void **state)
+{
+    (void)state;
+    Machine m;
+    Net net;
+    machine_open(&m, 16);
+    net_make(&m, &net, 0x7f);
+    net_train(&m, &net, SEGMENT_REMAKE);
+    const Log *log = &m.log;
+    assert_order(log, FORWARD " cross_entropy -rmsnorm glu linear -linear -glu"
+                              " rmsnorm linear -linear -rmsnorm"
+                              " -linear -attention -rope rmsnorm linear -linear");
+    const void *shared = nth(log, PASS_FWD, OP_rmsnorm, 0)->rmsnorm.y.data;
+    assert_ptr_equal(nth(log, PASS_FWD, OP_rmsnorm, 1)->rmsnorm.y.data, shared);
+    assert_ptr_equal(nth(log, PASS_FWD, OP_glu, 0)->glu.y.data, shared);
+    assert_ptr_equal(nth(log, PASS_FWD, OP_glu, 1)->glu.y.data, shared);
+    const RmsnormArgs *again = &nth(log, PASS_FWD, OP_rmsnorm, 3)->rmsnorm;
+    assert_ptr_equal(again->y.data, shared);
+    assert_ptr_equal(again->x.data, nth(log, PASS_FWD, OP_rmsnorm, 1)->rmsnorm.sum.data);
+    assert_null(again->delta.data);
+    const LinearArgs *hidden = &nth(log, PASS_FWD, OP_linear, 5)->linear; /* of gate and up */
+    assert_true(hidden->part[0].y.data == NULL && hidden->part[1].y.data == NULL);
+    assert_ptr_equal(hidden->h.data, nth(log, PASS_BWD, OP_linear, 1)->linear.h.data);
+    machine_close(&m);
+}
+
+/* Streams lie in two buffers by turns; a buffer is written again only when its copy is over. */
+static void test_offloaded_streams(void **state)
+{
+    (void)state;
+    Machine m;
+    Net net;
+    machine_open_device(&m, 0);
+    net_make(&m, &net, 0x7f);
+    net_train(&m, &net, SEGMENT_OFFLOAD);
+    /* s_0 s_1 (s_0 off) s_2 | s_2 is there, s_0 comes back, s_1 is there, s_0 */
+    assert_string_equal(m.log.copies, "begin0 begin1 wait0 begin0 wait0 begin0 wait1 wait0");
+    const size_t stream = (size_t)T * C * sizeof(float);
+    assert_int_equal(m.host_slab.peak, 3 * stream);
+    const RmsnormArgs *norm[3];
+    for (int i = 0; i < 3; i++)
+        norm[i] = &nth(&m.log, PASS_FWD, OP_rmsnorm, i)->rmsnorm;
+    assert_ptr_equal(norm[2]->sum.data, norm[0]->x.data);
+    assert_ptr_not_equal(norm[1]->sum.data, norm[0]->x.data);
+    net_train(&m, &net, SEGMENT_RECOMPUTE + 1); /* s_0 alone, whose buffer nobody needs */
+    assert_string_equal(m.log.copies, "begin0 wait0");
+    net_make(&m, &net, 1u << 6); /* the last linear alone: backward ends before s_0 is asked for */
+    net_train(&m, &net, SEGMENT_OFFLOAD);
+    assert_string_equal(m.log.copies, "begin0 begin1 wait0 begin0 wait0 begin0 wait1 wait0");
     machine_close(&m);
 }
 
@@ -361,13 +474,14 @@ static void test_replay_addresses(void **state)
 static void test_plan_and_peaks(void **state)
 {
     (void)state;
-    static const SegmentMode modes[] = {SEGMENT_KEEP, 1, SEGMENT_RECOMPUTE};
-    size_t peaks[2][3] = {{0}};
+    static const SegmentMode modes[] = {SEGMENT_KEEP, SEGMENT_REMAKE + 1, SEGMENT_RECOMPUTE,
+                                        SEGMENT_RECOMPUTE + 1, SEGMENT_OFFLOAD};
+    size_t peaks[2][COUNT_OF(modes)] = {{0}};
     for (int tail = 0; tail <= 16; tail += 16) {
-        for (int mode = 0; mode < 3; mode++) {
+        for (size_t mode = 0; mode < COUNT_OF(modes); mode++) {
             Machine m;
             Net net;
-            machine_open(&m, tail);
+            machine_open_device(&m, tail);
             net_make(&m, &net, 0x7f);
             net_train(&m, &net, modes[mode]);
             size_t once = m.step.peak;
@@ -384,9 +498,14 @@ static void test_plan_and_peaks(void **state)
             backend_open_plan(&planned.backend, &m.backend);
             assert_true(arena_open(&planned.host, 0, &err));
             planned.backend.slab_open(&planned.backend, &planned.step, PLAN_SLAB_BYTES, &err);
+            planned.backend.host_slab_open(&planned.backend, &planned.host_slab, PLAN_SLAB_BYTES,
+                                           &err);
             planned.tape = tape_make(&planned.backend, &planned.host, &planned.step);
+            tape_offload_to(planned.tape, &planned.host_slab);
             net_train(&planned, &net, modes[mode]);
             assert_int_equal(planned.step.peak, once);
+            assert_int_equal(planned.host_slab.peak, m.host_slab.peak);
+            assert_true((m.host_slab.peak > 0) == (modes[mode] > SEGMENT_RECOMPUTE));
             peaks[tail != 0][mode] = once;
             arena_close(&planned.host);
             machine_close(&m);
@@ -446,7 +565,8 @@ static void segment_without_closing(void *context)
     static const int32_t tokens[T];
     ParamRef norm = param_of(m, 1, C, false);
     tape_begin(m->tape, TAPE_TRAIN, SEGMENT_KEEP);
-    tape_stream_begin(m->tape, &table, (Tensor){0}, 1, tokens, T, 0);
+    const StreamSpec stream = {.table = &table, .scale = 1};
+    tape_stream_begin(m->tape, &stream, tokens, T);
     tape_segment(m->tape, norm, 1e-5f, 0);
     tape_segment(m->tape, norm, 1e-5f, 0);
 }
@@ -485,6 +605,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_names),
         cmocka_unit_test(test_order),
+        cmocka_unit_test(test_remade_inputs),
+        cmocka_unit_test(test_offloaded_streams),
         cmocka_unit_test(test_nothing_wanted_costs_nothing),
         cmocka_unit_test(test_embedding_trained),
         cmocka_unit_test(test_stream_gradient),

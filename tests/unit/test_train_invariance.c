@@ -70,14 +70,20 @@ static void recompute_changes_nothing(void **state)
 {
     Fixture *f = *state;
     TrainOptions keep = run_options(sub_folder(f, "keep"), 6);
-    TrainOptions again = keep;
-    again.output = sub_folder(f, "again");
-    again.segments = SEGMENT_RECOMPUTE;
-    Outcome a = train(f, keep), b = train(f, again);
-    assert_int_equal(a.result.plan.segments, SEGMENT_KEEP);
-    assert_int_equal(b.result.plan.segments, b.result.plan.n_segments);
-    assert_true(b.result.used_step < a.result.used_step);
-    assert_true(same_bits(f, &a, &b));
+    const Outcome kept = train(f, keep);
+    size_t least = kept.result.used_step;
+    assert_int_equal(kept.result.plan.segments, SEGMENT_KEEP);
+    static const SegmentMode modes[] = {SEGMENT_REMAKE, SEGMENT_REMAKE + 1, SEGMENT_RECOMPUTE};
+    for (size_t i = 0; i < COUNT_OF(modes); i++) {
+        TrainOptions again = keep;
+        again.output = sub_folder(f, i == 0 ? "remade" : i == 1 ? "both" : "again");
+        again.segments = modes[i];
+        const Outcome b = train(f, again);
+        assert_int_equal(b.result.plan.segments, modes[i]);
+        assert_true(b.result.used_step < least);
+        least = b.result.used_step;
+        assert_true(same_bits(f, &kept, &b));
+    }
 }
 
 /* A backend takes the number of threads when it is opened. */
@@ -161,11 +167,11 @@ static void stopped_and_resumed(void **state)
 static void the_plan_is_what_is_used(void **state)
 {
     Fixture *f = *state;
-    for (int i = 0; i < 8; i++) {
+    for (int i = 0; i < 12; i++) {
         TrainOptions options = run_options(sub_folder(f, "out"), 2);
-        options.segments = i & 1 ? SEGMENT_RECOMPUTE : SEGMENT_KEEP;
-        options.packing = (i & 2) != 0;
-        options.batch_size = i & 4 ? 3 : 1;
+        options.segments = i / 4 * SEGMENT_STAGE;
+        options.packing = (i & 1) != 0;
+        options.batch_size = i & 2 ? 3 : 1;
         MemoryPlan plan = {0};
         Err err = {0};
         assert_true(train_plan(&f->model, f->adapter, &f->dataset, &f->backend, &options, &plan,

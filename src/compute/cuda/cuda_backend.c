@@ -1,6 +1,6 @@
 /* cuda_backend.c — the plug-in's one symbol, the device's life, and memory: slabs, uploads through
- * pinned slots, downloads, recordings. One backend owns one stream; everything is enqueued on it in
- * order, and only download and finish wait.
+ * pinned slots, downloads, recordings. One backend owns one stream; everything but copies to and
+ * from host slabs is enqueued on it in order, and only download and finish wait.
  */
 #include "compute/cuda/cuda_kernels.h"
 #include "compute/cuda/cuda_state.h"
@@ -57,6 +57,26 @@ static void zero(Backend *backend, void *dst, size_t bytes)
 {
     CudaState *state = cuda_state(backend);
     cuda_check(state, cudaMemsetAsync(dst, 0, bytes, state->stream));
+}
+
+/* ---- copies beside the ops. In a recording the events become its branches. ---- */
+
+static void copy_begin(Backend *backend, int slot, void *dst, const void *src, size_t bytes)
+{
+    CudaState *state = cuda_state(backend);
+    CopyQueue *copies = &state->copies;
+    must((unsigned)slot < COPY_SLOTS);
+    cuda_check(state, cudaEventRecord(copies->asked, state->stream));
+    cuda_check(state, cudaStreamWaitEvent(copies->stream, copies->asked, 0));
+    cuda_check(state, cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDefault, copies->stream));
+    cuda_check(state, cudaEventRecord(copies->done[slot], copies->stream));
+}
+
+static void copy_wait(Backend *backend, int slot)
+{
+    CudaState *state = cuda_state(backend);
+    must((unsigned)slot < COPY_SLOTS);
+    cuda_check(state, cudaStreamWaitEvent(state->stream, state->copies.done[slot], 0));
 }
 
 /* ---- recordings: CUDA graphs ---- */
@@ -121,6 +141,30 @@ static void slab_close(Backend *backend, Arena *slab)
     *slab = (Arena){0};
 }
 
+static bool host_slab_open(Backend *backend, Arena *slab, size_t bytes, Err *err)
+{
+    void *base = NULL;
+    must(backend->state != NULL);
+    if (cudaHostAlloc(&base, bytes > 0 ? bytes : 1, cudaHostAllocDefault) != cudaSuccess) {
+        (void)cudaGetLastError();
+        return err_set(err, ERR_RUNTIME_OUT_OF_MEMORY,
+                       "cannot take %.2f GiB of pinned host memory beside the GPU's",
+                       (double)bytes / (1 << 30));
+    }
+    arena_over(slab, base, bytes);
+    return true;
+}
+
+static void host_slab_close(Backend *backend, Arena *slab)
+{
+    CudaState *state = cuda_state(backend);
+    if (slab->base == NULL)
+        return;
+    cuda_check(state, cudaStreamSynchronize(state->stream));
+    cuda_check(state, cudaFreeHost(slab->base));
+    *slab = (Arena){0};
+}
+
 static size_t memory_used(Backend *backend, size_t *total)
 {
     size_t free_bytes = 0;
@@ -169,6 +213,17 @@ static const char *finish(Backend *backend)
     return state->error;
 }
 
+static void close_copies(CopyQueue *copies)
+{
+    cudaEvent_t events[COPY_SLOTS + 1] = {copies->asked};
+    memcpy(events + 1, copies->done, sizeof copies->done);
+    for (size_t i = 0; i < COUNT_OF(events); i++)
+        if (events[i] != NULL)
+            (void)cudaEventDestroy(events[i]);
+    if (copies->stream != NULL)
+        (void)cudaStreamDestroy(copies->stream);
+}
+
 static void close_state(CudaState *state)
 {
     if (state->stream != NULL)
@@ -181,6 +236,7 @@ static void close_state(CudaState *state)
         if (state->ring.done[i] != NULL)
             (void)cudaEventDestroy(state->ring.done[i]);
     (void)cudaFreeHost(state->ring.memory);
+    close_copies(&state->copies);
     (void)cudaFree(state->workspace);
     if (state->stream != NULL)
         (void)cudaStreamDestroy(state->stream);
@@ -242,6 +298,23 @@ static bool choose_device(int device, Err *err)
     return !failed(cudaSetDevice(device), "cannot use the GPU", err);
 }
 
+static bool make_event(cudaEvent_t *event, Err *err)
+{
+    return !failed(cudaEventCreateWithFlags(event, cudaEventDisableTiming), "cannot make an event",
+                   err);
+}
+
+static bool open_copies(CopyQueue *copies, Err *err)
+{
+    if (failed(cudaStreamCreateWithFlags(&copies->stream, cudaStreamNonBlocking),
+               "cannot make a stream on the GPU", err))
+        return false;
+    for (int slot = 0; slot < COPY_SLOTS; slot++)
+        if (!make_event(&copies->done[slot], err))
+            return false;
+    return make_event(&copies->asked, err);
+}
+
 static bool open_memory(CudaState *state, size_t workspace_bytes, Err *err)
 {
     UploadRing *ring = &state->ring;
@@ -254,10 +327,9 @@ static bool open_memory(CudaState *state, size_t workspace_bytes, Err *err)
                "cannot take pinned memory", err))
         return false;
     for (int i = 0; i < UPLOAD_SLOTS; i++)
-        if (failed(cudaEventCreateWithFlags(&ring->done[i], cudaEventDisableTiming),
-                   "cannot make an event", err))
+        if (!make_event(&ring->done[i], err))
             return false;
-    return true;
+    return open_copies(&state->copies, err);
 }
 
 static void read_limits(CudaState *state, int device)
@@ -324,6 +396,10 @@ bool backend_open(Backend *backend, uint64_t abi_hash, const HostServices *servi
     }
     backend->slab_open = slab_open;
     backend->slab_close = slab_close;
+    backend->host_slab_open = host_slab_open;
+    backend->host_slab_close = host_slab_close;
+    backend->copy_begin = copy_begin;
+    backend->copy_wait = copy_wait;
     backend->upload = upload;
     backend->download = download;
     backend->zero = zero;

@@ -34,6 +34,12 @@ typedef struct UploadRing {
     cudaEvent_t done[UPLOAD_SLOTS];
 } UploadRing;
 
+/* Copies beside the ops, on a stream of their own. */
+typedef struct CopyQueue {
+    cudaStream_t stream;
+    cudaEvent_t asked, done[COPY_SLOTS];
+} CopyQueue;
+
 enum { MAX_RECORDINGS = 16 };
 
 typedef struct CudaState {
@@ -44,6 +50,7 @@ typedef struct CudaState {
     int capability;      /* 90 for 9.0 */
     size_t shared_bytes; /* most shared memory of a block */
     UploadRing ring;
+    CopyQueue copies;
     cudaGraphExec_t recordings[MAX_RECORDINGS];
     int n_recordings;
     double peak_flops; /* 0 = not measured */

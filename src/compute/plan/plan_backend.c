@@ -43,6 +43,18 @@ static void slab_close(Backend *plan, Arena *slab)
     *slab = (Arena){0};
 }
 
+static void copy_begin(Backend *plan, int slot, void *dst, const void *src, size_t bytes)
+{
+    (void)plan;
+    must((unsigned)slot < COPY_SLOTS && dst != NULL && src != NULL && bytes > 0);
+}
+
+static void copy_wait(Backend *plan, int slot)
+{
+    (void)plan;
+    must((unsigned)slot < COPY_SLOTS);
+}
+
 static void upload(Backend *plan, void *dst, const void *src, size_t bytes)
 {
     (void)plan;
@@ -128,6 +140,12 @@ void backend_open_plan(Backend *plan, const Backend *model_of_plan)
         .weight_bytes = weight_bytes,
         .supports = supports,
     };
+    if (model_of_plan->traits.memory == MEMORY_DEVICE) {
+        plan->host_slab_open = slab_open;
+        plan->host_slab_close = slab_close;
+        plan->copy_begin = copy_begin;
+        plan->copy_wait = copy_wait;
+    }
     if (model_of_plan->group_bytes != NULL) {
         plan->group_bytes = group_bytes;
         plan->group_open = group_open;
