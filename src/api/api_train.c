@@ -163,6 +163,8 @@ static bool make_adapter(TrainJob *job)
             log_info("rank_lowered", "from=%lld to=%lld reason=\"the model's smallest matrix\"",
                      (long long)wanted, (long long)config.r);
     }
+    config.methods = (settings_flag(s, OPTION_USE_DORA) ? ADAPTER_DORA : 0u) |
+                     (settings_flag(s, OPTION_USE_RSLORA) ? ADAPTER_RSLORA : 0u);
     config.alpha = settings_number(s, OPTION_LORA_ALPHA, 2.0 * (double)config.r);
     job->adapter = adapter_make(&t->model, &config, &job->arena, &t->err);
     return job->adapter != NULL;
@@ -296,6 +298,8 @@ static Json *hyperparameters(const TrainJob *job)
     json_put(json, "lora_r", json_new_int(adapter->r));
     json_put(json, "lora_alpha", json_new_double(adapter->alpha));
     json_put(json, "lora_dropout", json_new_double(0));
+    json_put(json, "use_dora", json_new_bool((adapter->methods & ADAPTER_DORA) != 0));
+    json_put(json, "use_rslora", json_new_bool((adapter->methods & ADAPTER_RSLORA) != 0));
     json_put(json, "learning_rate", json_new_double(o->lr));
     json_put(json, "batch_size", json_new_text(settings_text(s, OPTION_BATCH_SIZE)));
     json_put(json, "gradient_accumulation", json_new_int(o->accumulation));

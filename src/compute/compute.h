@@ -73,11 +73,16 @@ typedef struct RmsnormArgs {
     Tensor dw;            /* [1, D] f32 */
 } RmsnormArgs;
 
-/* Products that share an input: y_i = x W_i^T + bias_i + scale_i * (x A_i^T) B_i^T.
+/* Products that share an input: y_i = g_i * (x W_i^T + scale_i * (x A_i^T) B_i^T) + bias_i.
+ * g_i = magnitude_i / norm_i, an output at a time, where they are given, else 1: with norm_i the
+ * length of every row of W_i + scale_i B_i A_i (row_norms), that is weight normalisation
+ * (Salimans & Kingma 2016) with the norm held constant backward.
  * The parts' y are column ranges, in order, of one [T, sum out] matrix; so are their dy. h holds
  * scale_i * x A_i^T side by side, [T, sum r]; where the backend asked for a row tail, h is the tail
- * of x and dh the tail of dy. Saved for bwd: x, h. A single part without y data makes h alone.
- * bwd: dx = sum_i (dy_i W_i + scale_i dy_i B_i A_i);  dW_i += dy_i^T x;  dbias_i += colsum(dy_i);
+ * of x and dh the tail of dy. Saved for bwd: x, h, and what g multiplies in `product` where
+ * dmagnitude is wanted. A single part without y data makes only what is saved.
+ * bwd: dbias_i += colsum(dy_i);  dmagnitude_i += colsum(dy_i * product_i) / norm_i; then, with
+ *      dy_i := g_i dy_i: dx = sum_i (dy_i W_i + scale_i dy_i B_i A_i);  dW_i += dy_i^T x;
  *      dB_i += dy_i^T h_i;  dA_i += (scale_i dy_i B_i)^T x. */
 enum { LINEAR_MAX_PARTS = 3 };
 typedef struct LinearPart {
@@ -85,8 +90,10 @@ typedef struct LinearPart {
     Tensor bias;              /* [1, out] f32, or empty */
     Tensor a, b;              /* [r, in], [out, r] f32 masters, or empty */
     float scale;
+    Tensor magnitude, norm;   /* [1, out] f32, or empty */
+    Tensor product;           /* [T, out], or empty */
     Tensor y, dy;             /* [T, out]; y may be f32 where activations are 16-bit */
-    Tensor dw, dbias, da, db; /* f32, shapes of their parameter */
+    Tensor dw, dbias, da, db, dmagnitude; /* f32, shapes of their parameter */
 } LinearPart;
 typedef struct LinearArgs {
     Tensor x;  /* [T, in] */
@@ -199,6 +206,15 @@ typedef struct AdamwArgs {
     float max_norm, beta1, beta2, eps, decay;
 } AdamwArgs;
 
+/* norm[j] = |row j of W + scale B A|, summed in double; a, b may be empty. Never recorded for
+ * backward. A backend without this op has no linear with magnitudes either. */
+typedef struct RowNormsArgs {
+    const Weight *w; /* [out, in], any dtype */
+    Tensor a, b;     /* [r, in], [out, r] f32 */
+    float scale;
+    Tensor norm;     /* [1, out] f32 */
+} RowNormsArgs;
+
 /* After an update of the f32 masters: bring backend-private copies of a and b up to date. */
 typedef struct LowrankRefreshArgs {
     int n_parts;
@@ -209,7 +225,7 @@ typedef struct LowrankRefreshArgs {
     EmbedArgs embed; RmsnormArgs rmsnorm; LinearArgs linear; RopeArgs rope; \
     AttentionArgs attention; GluArgs glu; CrossEntropyArgs cross_entropy; CopyRowsArgs copy_rows; \
     SumSquaresArgs sum_squares; AdamwArgs adamw; LowrankRefreshArgs lowrank_refresh; \
-    WindowSpansArgs window_spans; RopeRowsArgs rope_rows;
+    WindowSpansArgs window_spans; RopeRowsArgs rope_rows; RowNormsArgs row_norms;
 
 typedef enum OpId {
 #define X(name) OP_##name,

@@ -406,7 +406,8 @@ static bool specs_trained(const LinearSpec *specs, int n_parts)
     bool trained = false;
     for (int i = 0; i < n_parts; i++)
         trained = trained || !tensor_is_empty(&specs[i].dw) || is_trained(&specs[i].bias) ||
-                  is_trained(&specs[i].a) || is_trained(&specs[i].b);
+                  is_trained(&specs[i].a) || is_trained(&specs[i].b) ||
+                  is_trained(&specs[i].magnitude);
     return trained;
 }
 
@@ -439,8 +440,13 @@ static Record *linear_record(Tape *tape, Value *x, const LinearSpec *specs, int 
         must(spec->w->cols == x->x.cols);
         args->part[i] = (LinearPart){
             .w = spec->w, .bias = spec->bias.value, .a = spec->a.value, .b = spec->b.value,
-            .scale = spec->scale, .y = tensor_columns(matrix, column, spec->w->rows),
-            .dw = spec->dw, .dbias = spec->bias.grad, .da = spec->a.grad, .db = spec->b.grad};
+            .scale = spec->scale, .magnitude = spec->magnitude.value, .norm = spec->norm,
+            .y = tensor_columns(matrix, column, spec->w->rows), .dw = spec->dw,
+            .dbias = spec->bias.grad, .da = spec->a.grad, .db = spec->b.grad,
+            .dmagnitude = spec->magnitude.grad};
+        if (training(tape) && is_trained(&spec->magnitude))
+            args->part[i].product =
+                tape_push(tape, activation(tape), tape->n_tokens, spec->w->rows, 0);
         column += spec->w->rows;
     }
     assert(column == matrix.cols);

@@ -66,6 +66,8 @@ typedef struct LinearSpec {
     ParamRef bias;     /* value empty = none */
     ParamRef a, b;     /* value empty = none */
     float scale;
+    ParamRef magnitude; /* value empty = none; else norm is given, too */
+    Tensor norm;
 } LinearSpec;
 
 typedef struct AttentionSpans {

@@ -19,12 +19,12 @@ static void run_again(Tape *tape, const TapeSegment *segment, const Record *reco
     tape_run(tape, &call, PASS_FWD);
 }
 
-/* A linear only for x A^T. */
+/* A linear only for what it saves: x A^T, and products before they are scaled. */
 static void hidden_again(Tape *tape, const Record *record)
 {
     OpCall call = record->call;
     if (tensor_is_empty(&call.linear.h))
-        return;
+        return; /* no low-rank part, so no magnitude either */
     for (int i = 0; i < call.linear.n_parts; i++)
         call.linear.part[i].y.data = NULL;
     tape_run(tape, &call, PASS_FWD);
@@ -41,8 +41,8 @@ static void remake_input(Tape *tape, const TapeSegment *segment, const Record *r
         hidden_again(tape, reader);
 }
 
-/* Runs the closing op again only for what it saves (h, rstd); its output is dead, and delta already
- * holds a gradient. */
+/* Runs the closing op again only for what it saves (h, product, rstd); its output is dead, and
+ * delta already holds a gradient. */
 static void replay_closing(Tape *tape, const Record *record)
 {
     if (record->call.op == OP_linear) {

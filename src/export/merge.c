@@ -1,4 +1,5 @@
-/* merge.c — W + s·B·A in f32 from the base as it lies on disk, streamed in panels of rows.
+/* merge.c — W + s·B·A, its rows scaled where the adapter says so, in f32 from the base as it lies
+ * on disk, streamed in panels of rows.
  *
  * A matrix never exists whole: memory is one panel of encoded rows and two slices of f32 rows a
  * thread, whatever the model's size. The sum over the rank runs in order for every element, so the
@@ -6,6 +7,7 @@
  */
 #include "export/merge.h"
 
+#include <math.h>
 #include <omp.h>
 #include <string.h>
 
@@ -44,7 +46,9 @@ MergeSource merge_source(const Model *model, const Adapter *adapter, const float
     source.a = values + pair->a_offset;
     source.b = values + pair->b_offset;
     source.r = adapter->config.r;
-    source.scale = (float)(adapter->config.alpha / (double)adapter->config.r);
+    source.scale = (float)adapter_scale(&adapter->config);
+    if (adapter_has(adapter, ADAPTER_DORA))
+        source.magnitude = values + pair->m_offset;
     return source;
 }
 
@@ -61,6 +65,14 @@ static void merge_row(const MergeSource *source, int64_t row, float *out)
         for (int64_t j = 0; j < w->cols; j++)
             out[j] += factor * a[j];
     }
+    if (source->magnitude == NULL)
+        return;
+    double squares = 0;
+    for (int64_t j = 0; j < w->cols; j++)
+        squares += (double)out[j] * (double)out[j];
+    const float gain = source->magnitude[row] / (float)sqrt(squares);
+    for (int64_t j = 0; j < w->cols; j++)
+        out[j] *= gain;
 }
 
 int64_t merge_panel_rows(const MergeSource *source)

@@ -12,6 +12,7 @@ typedef struct MergeSource {
     const float *a, *b; /* [r, cols], [rows, r]; NULL = the base alone */
     int64_t r;
     float scale;
+    const float *magnitude; /* [rows]: lengths of the rows of the result; NULL = as they come */
     /* Rows of q and k change order between pairings; heads of head_dim rows. */
     int64_t head_dim, rope_dim;
     RopePairing from, to;

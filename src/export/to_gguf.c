@@ -300,7 +300,9 @@ static void adapter_keys(const Model *model, const Adapter *adapter, const Expor
                  str_of(options->name != NULL ? options->name : model->config.name));
     gguf_put_u32(writer, "general.quantization_version", 2);
     gguf_put_str(writer, "adapter.type", STR("lora"));
-    gguf_put_f32(writer, "adapter.lora.alpha", (float)adapter->config.alpha);
+    /* Readers take alpha / r for the scale, also where it was another (rsLoRA). */
+    gguf_put_f32(writer, "adapter.lora.alpha",
+                 (float)(adapter_scale(&adapter->config) * (double)adapter->config.r));
 }
 
 /* Visits every pair: declares its tensors (write == NULL) or writes their data. */
@@ -334,6 +336,11 @@ static void each_pair(const Model *model, const Adapter *adapter, const float *v
 bool gguf_export_adapter(const Model *model, const Adapter *adapter, const float *values,
                          const ExportOptions *options, const char *path, Arena *scratch, Err *err)
 {
+    if (adapter_has(adapter, ADAPTER_DORA)) {
+        err_set(err, ERR_RUNTIME_GGUF_EXPORT_FAILED,
+                "a GGUF adapter cannot hold the magnitudes of a DoRA adapter");
+        return err_hint(err, "Merge it: backprop export ADAPTER --format gguf");
+    }
     GgufWriter *writer = gguf_writer_open(path, err);
     if (writer == NULL)
         return false;

@@ -1,5 +1,6 @@
 /* adapter.c — low-rank adapters in memory: which linears have one, where its factors stand in the
- * flat vector, and their first values. Reading and writing PEFT folders is in adapter_peft.c.
+ * flat vector, and their first values. What DoRA adds is in adapter_dora.c; reading and writing
+ * PEFT folders is in adapter_peft.c.
  */
 #include "model/adapter.h"
 
@@ -83,6 +84,13 @@ bool adapter_parse_targets(const char *text, unsigned *targets, Err *err)
     return true;
 }
 
+double adapter_scale(const AdapterConfig *config)
+{
+    assert(config->r > 0);
+    const double r = (double)config->r;
+    return config->alpha / ((config->methods & ADAPTER_RSLORA) != 0 ? sqrt(r) : r);
+}
+
 Adapter *adapter_make(const Model *model, const AdapterConfig *config, Arena *out, Err *err)
 {
     must(config->targets != 0 && (config->targets & ~(unsigned)ADAPTER_ALL_LINEAR) == 0);
@@ -99,7 +107,8 @@ Adapter *adapter_make(const Model *model, const AdapterConfig *config, Arena *ou
     adapter->config.targets &= adapter_targets_of(model->family);
     adapter->n_layers = model->config.n_layers;
     adapter->pairs = arena_array(out, AdapterPair, adapter->n_layers * ROLE_LINEAR_COUNT);
-    int64_t offset = 0;
+    const int64_t per_row = config->r + (adapter_has(adapter, ADAPTER_DORA) ? 1 : 0);
+    int64_t offset = 0, rows = 0;
     for (int64_t i = 0; i < adapter->n_layers * ROLE_LINEAR_COUNT; i++) {
         Role role = (Role)(i % ROLE_LINEAR_COUNT);
         if ((adapter->config.targets >> role & 1u) == 0)
@@ -112,12 +121,16 @@ Adapter *adapter_make(const Model *model, const AdapterConfig *config, Arena *ou
                     (long long)shape.rows, (long long)shape.cols);
             return NULL;
         }
+        const int64_t b = offset + config->r * shape.cols;
         adapter->pairs[i] = (AdapterPair){.present = true, .in = shape.cols, .out = shape.rows,
-                                          .a_offset = offset,
-                                          .b_offset = offset + config->r * shape.cols};
-        offset += config->r * (shape.cols + shape.rows);
+                                          .a_offset = offset, .b_offset = b,
+                                          .m_offset = b + config->r * shape.rows,
+                                          .norm_offset = rows};
+        offset = b + per_row * shape.rows;
+        rows += shape.rows;
     }
     adapter->n_params = offset;
+    adapter->n_norms = adapter_has(adapter, ADAPTER_DORA) ? rows : 0;
     assert(adapter->n_params > 0);
     return adapter;
 }
@@ -127,6 +140,9 @@ void adapter_place(Adapter *adapter, Backend *backend, AdapterUse use, Arena *sl
     size_t bytes = (size_t)adapter->n_params * sizeof(float);
     adapter->values = arena_push(slab, bytes);
     adapter->grads = adapter->m = adapter->v = NULL;
+    adapter->norms = NULL;
+    if (adapter->n_norms > 0)
+        adapter->norms = arena_push(slab, (size_t)adapter->n_norms * sizeof(float));
     if (use == ADAPTER_FROZEN)
         return;
     float **vectors[] = {&adapter->grads, &adapter->m, &adapter->v};

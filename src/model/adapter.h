@@ -1,9 +1,14 @@
-/* adapter.h — low-rank adapters (LoRA, Hu et al. 2021): made, initialised, read and written in PEFT
- * layout, attached to a model. Knows no families and no backends beyond memory.
+/* adapter.h — low-rank adapters: made, initialised, read and written in PEFT layout, attached to a
+ * model. Knows no families and no backends beyond memory.
+ *
+ * LoRA (Hu et al. 2021) adds s B A to a matrix W, with s = alpha / r; rsLoRA (Kalajdzievski 2023)
+ * takes alpha / sqrt(r). DoRA (Liu et al. 2024, equations 5 and 11) then gives each row of the sum
+ * a trained length: m (W + s B A) / |W + s B A|, the norm constant in backward.
  *
  * All parameters are one flat f32 vector (values, gradients, moments are four such vectors), in the
- * order: layer, role, A then B; so the optimiser is one call and a checkpoint one block. A and B
- * rows are in the order of the base file (see model.h on rope); PEFT files hold ROPE_HALVES order.
+ * order: layer, role, A then B then m; so the optimiser is one call and a checkpoint one block.
+ * Rows of B and m are in the order of the base file (see model.h on rope); PEFT files hold
+ * ROPE_HALVES order.
  */
 #ifndef MODEL_ADAPTER_H
 #define MODEL_ADAPTER_H
@@ -14,14 +19,18 @@ typedef struct AdapterConfig {
     int64_t r;
     double alpha;
     unsigned targets; /* bit per Role < ROLE_LINEAR_COUNT */
+    unsigned methods; /* ADAPTER_* */
 } AdapterConfig;
+
+enum { ADAPTER_RSLORA = 1, ADAPTER_DORA = 2 };
 
 enum { ADAPTER_ALL_LINEAR = (1u << ROLE_LINEAR_COUNT) - 1 };
 
 typedef struct AdapterPair { /* one target */
     bool present;
     int64_t in, out;
-    int64_t a_offset, b_offset; /* elements in the flat vector */
+    int64_t a_offset, b_offset, m_offset; /* elements in the flat vector; m with DoRA */
+    int64_t norm_offset;                  /* elements in norms */
 } AdapterPair;
 
 struct Adapter {
@@ -32,7 +41,16 @@ struct Adapter {
     float *values;       /* device, f32 [n_params]; NULL until adapter_place */
     float *grads;        /* NULL when not trained */
     float *m, *v;
+    int64_t n_norms;
+    float *norms;        /* DoRA: device, f32 |W + s B A| of rows, by linear_refresh_all */
 };
+
+/* s, what B A is multiplied with. */
+double adapter_scale(const AdapterConfig *config);
+static inline bool adapter_has(const Adapter *adapter, unsigned method)
+{
+    return (adapter->config.methods & method) != 0;
+}
 
 /* "q_proj,v_proj", "all-linear" → targets. CONFIG_INVALID_SETTING naming what matches nothing. */
 bool adapter_parse_targets(const char *text, unsigned *targets, Err *err);
@@ -47,8 +65,12 @@ Adapter *adapter_make(const Model *model, const AdapterConfig *config, Arena *ou
 typedef enum AdapterUse { ADAPTER_FROZEN, ADAPTER_TRAINED } AdapterUse;
 void adapter_place(Adapter *adapter, Backend *backend, AdapterUse use, Arena *slab);
 /* PEFT's default: A uniform(-1/sqrt(in), 1/sqrt(in)), B zero, from the seed. Host vector
- * [n_params] → device. */
+ * [n_params] → device. m is left alone. */
 void adapter_init_values(const Adapter *adapter, uint64_t seed, float *host_values);
+/* DoRA: m = |W + s B A| of the other host values, which is where training starts. Else nothing. */
+void adapter_init_magnitudes(const Adapter *adapter, const Model *model, float *host_values);
+/* False (CONFIG_INVALID_SETTING) when the backend lacks what the adapter's method needs. */
+bool adapter_fits_backend(const Adapter *adapter, const Backend *backend, Err *err);
 
 /* Where a run leaves its adapter, inside its output folder. */
 #define ADAPTER_FOLDER "lora"

@@ -1,9 +1,10 @@
 /* adapter_peft.c — adapters as PEFT stores them: a folder with adapter_config.json and
  * adapter_model.safetensors (huggingface/peft, LoraConfig and save_and_load).
  *
- * Tensors: `base_model.model.<module>.lora_A.weight` [r, in] and `.lora_B.weight` [out, r], f32,
- * sorted by name, metadata {"format": "pt"}; <module> is the module's path in the Hugging Face
- * model, so q and k rows of B are in ROPE_HALVES order whatever the base file holds.
+ * Tensors: `base_model.model.<module>.lora_A.weight` [r, in], `.lora_B.weight` [out, r] and with
+ * DoRA `.lora_magnitude_vector` [out], f32, sorted by name, metadata {"format": "pt"}; <module> is
+ * the module's path in the Hugging Face model, so q and k rows of B and m are in ROPE_HALVES order
+ * whatever the base file holds.
  * Read: f32, f16 and bf16; every tensor must be one of the adapter's. Settings of the configuration
  * that would change the result and are not implemented are refused by name; unknown keys are
  * ignored.
@@ -23,8 +24,15 @@ static const char WEIGHTS_NAME[] = "adapter_model.safetensors";
 
 enum { PEFT_NAME_MAX = WEIGHT_NAME_MAX + 64, PEFT_MAX_RANK = 1 << 20 };
 
-/* Which half of a pair. */
-typedef enum Factor { FACTOR_A, FACTOR_B } Factor;
+/* The tensors of a pair, as the file names them. */
+typedef enum Factor { FACTOR_A, FACTOR_B, FACTOR_M, FACTOR_COUNT } Factor;
+static const char *const FACTOR_NAMES[FACTOR_COUNT] = {
+    "lora_A.weight", "lora_B.weight", "lora_magnitude_vector"};
+
+static int n_factors(const Adapter *adapter)
+{
+    return adapter_has(adapter, ADAPTER_DORA) ? FACTOR_COUNT : FACTOR_M;
+}
 
 static const char *peft_name(const Model *model, int64_t pair, Factor factor,
                              char out[PEFT_NAME_MAX])
@@ -36,8 +44,7 @@ static const char *peft_name(const Model *model, int64_t pair, Factor factor,
     char *suffix = strstr(name, ".weight");
     must(suffix != NULL);
     *suffix = '\0';
-    int n = snprintf(out, PEFT_NAME_MAX, "base_model.model.%s.lora_%c.weight", name,
-                     factor == FACTOR_A ? 'A' : 'B');
+    int n = snprintf(out, PEFT_NAME_MAX, "base_model.model.%s.%s", name, FACTOR_NAMES[factor]);
     must(n > 0 && n < PEFT_NAME_MAX);
     return out;
 }
@@ -74,7 +81,7 @@ static Json *config_json(const Adapter *adapter, const char *base_name)
         "auto_mapping", "exclude_modules", "layer_replication", "layers_pattern",
         "layers_to_transform", "megatron_config", "modules_to_save", "revision",
         "target_parameters", "trainable_token_indices"};
-    static const char *const falses[] = {"fan_in_fan_out", "lora_bias", "use_dora", "use_rslora"};
+    static const char *const falses[] = {"fan_in_fan_out", "lora_bias"};
     static const char *const empties[] = {"alpha_pattern", "loftq_config", "rank_pattern"};
     Json *json = json_new_object();
     for (size_t i = 0; i < COUNT_OF(nulls); i++)
@@ -92,6 +99,8 @@ static Json *config_json(const Adapter *adapter, const char *base_name)
     json_put(json, "megatron_core", json_new_text("megatron.core"));
     json_put(json, "peft_type", json_new_text("LORA"));
     json_put(json, "r", json_new_int(adapter->config.r));
+    json_put(json, "use_dora", json_new_bool(adapter_has(adapter, ADAPTER_DORA)));
+    json_put(json, "use_rslora", json_new_bool(adapter_has(adapter, ADAPTER_RSLORA)));
     json_put(json, "target_modules", target_list(&adapter->config));
     json_put(json, "task_type", json_new_text("CAUSAL_LM"));
     return json;
@@ -102,7 +111,7 @@ static int by_name(const void *a, const void *b)
     return strcmp(((const StEntry *)a)->name, ((const StEntry *)b)->name);
 }
 
-/* B as PEFT wants it: a converted copy where the base file has another row order. */
+/* B or m (r 1) as PEFT wants it: a converted copy where the base file has another row order. */
 static const float *rows_for_peft(const Model *model, Role role, const float *b, int64_t out_rows,
                                   int64_t r, Arena *scratch)
 {
@@ -119,11 +128,12 @@ static bool write_weights(const Adapter *adapter, const Model *model, const floa
                           const char *path, Arena *scratch, Err *err)
 {
     int64_t r = adapter->config.r, n_pairs = adapter->n_layers * ROLE_LINEAR_COUNT;
-    StEntry *entries = arena_array(scratch, StEntry, 2 * n_pairs);
+    StEntry *entries = arena_array(scratch, StEntry, FACTOR_COUNT * n_pairs);
     size_t count = 0;
     char name[PEFT_NAME_MAX];
     for (int64_t i = 0; i < n_pairs; i++) {
         const AdapterPair *pair = &adapter->pairs[i];
+        const Role role = (Role)(i % ROLE_LINEAR_COUNT);
         if (!pair->present)
             continue;
         entries[count++] = (StEntry){
@@ -133,8 +143,13 @@ static bool write_weights(const Adapter *adapter, const Model *model, const floa
         entries[count++] = (StEntry){
             .name = arena_strdup(scratch, peft_name(model, i, FACTOR_B, name)),
             .dtype = DTYPE_F32, .n_dims = 2, .shape = {pair->out, r},
-            .data = rows_for_peft(model, (Role)(i % ROLE_LINEAR_COUNT), values + pair->b_offset,
-                                  pair->out, r, scratch)};
+            .data = rows_for_peft(model, role, values + pair->b_offset, pair->out, r, scratch)};
+        if (!adapter_has(adapter, ADAPTER_DORA))
+            continue;
+        entries[count++] = (StEntry){
+            .name = arena_strdup(scratch, peft_name(model, i, FACTOR_M, name)),
+            .dtype = DTYPE_F32, .n_dims = 1, .shape = {pair->out},
+            .data = rows_for_peft(model, role, values + pair->m_offset, pair->out, 1, scratch)};
     }
     qsort(entries, count, sizeof *entries, by_name);
     static const char *const keys[] = {"format"}, *const texts[] = {"pt"};
@@ -194,7 +209,7 @@ static bool settings_supported(const Json *json, const char *path, Err *err)
 {
     /* These change what the tensors mean; the other kinds of adapters come with issue 7. */
     static const char *const refused[] = {
-        "use_dora", "use_rslora", "modules_to_save", "bias", "lora_bias", "rank_pattern",
+        "modules_to_save", "bias", "lora_bias", "rank_pattern",
         "alpha_pattern", "layers_to_transform", "exclude_modules", "fan_in_fan_out",
         "target_parameters", "trainable_token_indices", "layer_replication", "use_qalora",
         "use_bdlora", "arrow_config", "alora_invocation_tokens", "kasa_config", "monteclora_config",
@@ -252,6 +267,8 @@ static bool read_config(const char *folder, AdapterConfig *config, Arena *out, E
     if (ok) {
         config->r = json_int(json_get(json, "r"), 8);
         config->alpha = json_double(json_get(json, "lora_alpha"), 8);
+        config->methods = (json_bool(json_get(json, "use_dora"), false) ? ADAPTER_DORA : 0u) |
+                          (json_bool(json_get(json, "use_rslora"), false) ? ADAPTER_RSLORA : 0u);
         if (config->r < 1 || config->r > PEFT_MAX_RANK || !isfinite(config->alpha))
             ok = err_set(err, CODE, "'%s': r or lora_alpha is not usable", path);
     }
@@ -259,45 +276,59 @@ static bool read_config(const char *folder, AdapterConfig *config, Arena *out, E
     return ok;
 }
 
-/* One factor of the file into its place. */
+/* One tensor of the file into its place: rows x cols, or a vector when cols is 0. */
 static bool read_factor(const SafeTensors *st, const char *path, const char *name, int64_t rows,
                         int64_t cols, float *to, Err *err)
 {
     const StTensor *t = st_find(st, name);
+    const int n_dims = cols == 0 ? 1 : 2;
     if (t == NULL)
         return err_set(err, CODE, "'%s': missing tensor '%s'", path, name);
     if (!t->known || t->dtype == DTYPE_I32)
         return err_set(err, CODE, "'%s': element type '%s' of tensor '%s' is not supported", path,
                        t->type_name, name);
-    if (t->n_dims != 2 || t->shape[0] != rows || t->shape[1] != cols)
+    if (t->n_dims != n_dims || t->shape[0] != rows || (n_dims == 2 && t->shape[1] != cols))
         return err_set(err, CODE, "'%s': tensor '%s' is [%lld, %lld], the model needs [%lld, %lld]",
-                       path, name, (long long)t->shape[0],
+                       path, name, (long long)(t->n_dims < 1 ? 1 : t->shape[0]),
                        (long long)(t->n_dims < 2 ? 1 : t->shape[1]), (long long)rows,
-                       (long long)cols);
-    quant_decode_row(t->dtype, t->data, to, rows * cols);
+                       (long long)max_i64(cols, 1));
+    quant_decode_row(t->dtype, t->data, to, rows * max_i64(cols, 1));
     return true;
+}
+
+/* Rows of PEFT's order, cols floats each, to the order of the base file. */
+static void rows_from_peft(const Model *model, Role role, float *values, int64_t rows,
+                           int64_t cols, Arena *scratch)
+{
+    const int64_t heads = rope_heads(model, role);
+    if (heads == 0 || model->config.pairing == ROPE_HALVES)
+        return;
+    const size_t mark = arena_mark(scratch), bytes = (size_t)(rows * cols) * sizeof(float);
+    float *copy = arena_push(scratch, bytes);
+    memcpy(copy, values, bytes);
+    rope_rows_convert(copy, values, heads, model->config.head_dim, model->config.rope_dim,
+                      (size_t)cols * sizeof(float), ROPE_HALVES, model->config.pairing);
+    arena_rewind(scratch, mark);
 }
 
 static bool read_pair(const Adapter *adapter, const Model *model, const SafeTensors *st,
                       const char *path, int64_t i, float *values, Arena *scratch, Err *err)
 {
     const AdapterPair *pair = &adapter->pairs[i];
+    const Role role = (Role)(i % ROLE_LINEAR_COUNT);
     int64_t r = adapter->config.r;
     char name[PEFT_NAME_MAX];
-    float *b = values + pair->b_offset;
+    float *b = values + pair->b_offset, *m = values + pair->m_offset;
     if (!read_factor(st, path, peft_name(model, i, FACTOR_A, name), r, pair->in,
                      values + pair->a_offset, err) ||
         !read_factor(st, path, peft_name(model, i, FACTOR_B, name), pair->out, r, b, err))
         return false;
-    int64_t heads = rope_heads(model, (Role)(i % ROLE_LINEAR_COUNT));
-    if (heads != 0 && model->config.pairing != ROPE_HALVES) {
-        size_t mark = arena_mark(scratch), bytes = (size_t)(pair->out * r) * sizeof(float);
-        float *copy = arena_push(scratch, bytes);
-        memcpy(copy, b, bytes);
-        rope_rows_convert(copy, b, heads, model->config.head_dim, model->config.rope_dim,
-                          (size_t)r * sizeof(float), ROPE_HALVES, model->config.pairing);
-        arena_rewind(scratch, mark);
-    }
+    rows_from_peft(model, role, b, pair->out, r, scratch);
+    if (!adapter_has(adapter, ADAPTER_DORA))
+        return true;
+    if (!read_factor(st, path, peft_name(model, i, FACTOR_M, name), pair->out, 0, m, err))
+        return false;
+    rows_from_peft(model, role, m, pair->out, 1, scratch);
     return true;
 }
 
@@ -307,16 +338,16 @@ static bool all_known(const Adapter *adapter, const Model *model, const SafeTens
 {
     size_t expected = 0;
     for (int64_t i = 0; i < adapter->n_layers * ROLE_LINEAR_COUNT; i++)
-        expected += adapter->pairs[i].present ? 2 : 0;
+        expected += adapter->pairs[i].present ? (size_t)n_factors(adapter) : 0;
     if (st->n_tensors == expected)
         return true;
     for (size_t i = 0; i < st->n_tensors; i++) {
         bool known = false;
         char name[PEFT_NAME_MAX];
         for (int64_t p = 0; p < adapter->n_layers * ROLE_LINEAR_COUNT && !known; p++)
-            known = adapter->pairs[p].present &&
-                    (strcmp(st->tensors[i].name, peft_name(model, p, FACTOR_A, name)) == 0 ||
-                     strcmp(st->tensors[i].name, peft_name(model, p, FACTOR_B, name)) == 0);
+            for (int f = 0; adapter->pairs[p].present && f < n_factors(adapter); f++)
+                known = known || strcmp(st->tensors[i].name,
+                                        peft_name(model, p, (Factor)f, name)) == 0;
         if (!known)
             return err_set(err, CODE, "'%s': tensor '%s' has no place in this model", path,
                            st->tensors[i].name);

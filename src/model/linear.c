@@ -40,7 +40,11 @@ void linear_group(const Model *model, int64_t layer, const Role *roles, int n, L
         int64_t r = adapter->config.r;
         specs[i].a = flat_param(adapter, pair->a_offset, r, pair->in);
         specs[i].b = flat_param(adapter, pair->b_offset, pair->out, r);
-        specs[i].scale = (float)(adapter->config.alpha / (double)r);
+        specs[i].scale = (float)adapter_scale(&adapter->config);
+        if (!adapter_has(adapter, ADAPTER_DORA))
+            continue;
+        specs[i].magnitude = flat_param(adapter, pair->m_offset, 1, pair->out);
+        specs[i].norm = tensor_make(adapter->norms + pair->norm_offset, DTYPE_F32, 1, pair->out);
     }
 }
 
@@ -74,10 +78,25 @@ int linear_group_roles(const Family *family, int group, const Role **roles)
     return family_has(family, GROUPS[group].roles[0]) ? GROUPS[group].n : 0;
 }
 
+/* The norms that weight-decomposed parts divide by. */
+static void refresh_norms(const LinearSpec *specs, int n, Tape *tape)
+{
+    for (int i = 0; i < n; i++) {
+        if (tensor_is_empty(&specs[i].norm))
+            continue;
+        OpCall call = {.op = OP_row_norms};
+        call.row_norms = (RowNormsArgs){.w = specs[i].w, .a = specs[i].a.value,
+                                        .b = specs[i].b.value, .scale = specs[i].scale,
+                                        .norm = specs[i].norm};
+        tape_run(tape, &call, PASS_FWD);
+    }
+}
+
 void linear_refresh_all(const Model *model, Tape *tape)
 {
     if (model->adapter == NULL)
         return;
+    assert(model->adapter->values != NULL);
     for (int64_t layer = 0; layer < model->config.n_layers; layer++) {
         for (int g = 0; g < linear_group_count(); g++) {
             const Role *roles;
@@ -86,6 +105,7 @@ void linear_refresh_all(const Model *model, Tape *tape)
                 continue;
             LinearSpec specs[LINEAR_MAX_PARTS];
             linear_group(model, layer, roles, n, specs);
+            refresh_norms(specs, n, tape);
             OpCall call = {.op = OP_lowrank_refresh};
             call.lowrank_refresh.n_parts = n;
             for (int i = 0; i < n; i++)

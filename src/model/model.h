@@ -121,7 +121,7 @@ typedef struct Model {
  * name the file, the key or tensor, and what was expected. Lives in `out`. */
 bool model_open(Model *model, const char *path, Arena *out, Err *err);
 void model_close(Model *model); /* files only; safe on {0} */
-/* Whether the backend can run this model at all; ask before planning. */
+/* Whether the backend can run this model, with its adapter, at all; ask before planning. */
 bool model_fits_backend(const Model *model, const Backend *backend, Err *err);
 /* Puts weights and tables on the backend: slab usage is the same on the plan backend, so the caller
  * runs it once with the plan to size `slab`. host_slab: takes an embedding table that is no head

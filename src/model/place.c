@@ -78,7 +78,8 @@ bool model_fits_backend(const Model *model, const Backend *backend, Err *err)
 {
     const ComputeNeeds needs = {.head_dim = (int)model->config.head_dim,
                                 .widest_norm = model->config.d_model};
-    return backend->supports == NULL || backend->supports(backend, &needs, err);
+    return (model->adapter == NULL || adapter_fits_backend(model->adapter, backend, err)) &&
+           (backend->supports == NULL || backend->supports(backend, &needs, err));
 }
 
 void model_place(Model *model, Backend *backend, Arena *slab, Arena *host_slab,

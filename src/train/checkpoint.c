@@ -10,7 +10,8 @@
  *         schema 1 · step · epoch, microbatch (the next one) · loss_sum · tokens · run_id
  *         numbers {name: scalar}   options and data that decide the run's numbers
  *         options                  the caller's options as text, or null
- *         adapter {r, alpha, targets, n_params} · base {name, n_layers, d_model, d_ff, vocab}
+ *         adapter {r, alpha, targets, methods, n_params} ·
+ *         base {name, n_layers, d_model, d_ff, vocab}
  *         machine {backend, activation, kernels, threads} · version
  *                    backpropagate.checksum     16 hex digits over that JSON text, then values, m,
  *                                               v, losses: finds what a disk or a copy spoiled
@@ -101,6 +102,7 @@ static Json *adapter_json(const Adapter *adapter)
     json_put(json, "r", json_new_int(adapter->config.r));
     json_put(json, "alpha", json_new_double(adapter->config.alpha));
     json_put(json, "targets", json_new_int((int64_t)adapter->config.targets));
+    json_put(json, "methods", json_new_int((int64_t)adapter->config.methods));
     json_put(json, "n_params", json_new_int(adapter->n_params));
     return json;
 }

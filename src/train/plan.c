@@ -267,7 +267,8 @@ bool train_plan(Model *model, Adapter *adapter, const Dataset *dataset, Backend 
     must(dataset->n_examples > 0 && options->batch_size >= 0);
     const PlanSubject subject = {model, adapter, dataset, backend, options};
     PlanArenas arenas = {0};
-    const bool ok = model_fits_backend(model, backend, err) &&
+    const bool ok = adapter_fits_backend(adapter, backend, err) &&
+                    model_fits_backend(model, backend, err) &&
                     arena_open(&arenas.host, 0, err) && arena_open(&arenas.records, 0, err) &&
                     choose(&subject, &arenas, plan, err);
     arena_close(&arenas.records);

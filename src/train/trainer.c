@@ -182,6 +182,7 @@ static bool load_start(Run *run, Err *err)
     };
     if (run->options->resume_from == NULL) {
         adapter_init_values(run->adapter, run->options->seed, run->vectors.values);
+        adapter_init_magnitudes(run->adapter, run->model, run->vectors.values);
     } else {
         const CheckpointOwner owner = owner_of(run);
         CheckpointState loaded;

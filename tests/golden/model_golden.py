@@ -10,6 +10,8 @@ reference.safetensors:
   grad.<tensor>              of the adapter, at the start
   after.<tensor>             the adapter after 10 steps of AdamW with clipping
   full.<tensor>              of some base weights, at the start, without the adapter (where asked for)
+A folder with adapter-dora/ and reference-dora.safetensors has the same of a DoRA adapter, its magnitudes
+away from the rows' own lengths.
 test_model_golden.c repeats the numbers of AdamW.
 """
 
@@ -70,9 +72,9 @@ def random_model(config, seed, norm_mean):
     return model
 
 
-def make(folder, config, targets, rank, alpha, norm_mean=1.0, full=(), edit=None, seed=3):
+def make(folder, config, targets, rank, alpha, norm_mean=1.0, full=(), edit=None, seed=3, dora=None):
     """edit: changes the folder's config.json before it is read back. seed: of the adapter; None goes on
-    with the model's."""
+    with the model's. dora: settings of a DoRA adapter beside the plain one."""
     torch.set_num_threads(1)
     shutil.rmtree(folder, ignore_errors=True)
     random_model(config, 11 + len(os.path.basename(folder)), norm_mean).save_pretrained(folder)
@@ -82,6 +84,8 @@ def make(folder, config, targets, rank, alpha, norm_mean=1.0, full=(), edit=None
     if edit is not None:
         edit(os.path.join(folder, "config.json"))
     reference(folder, targets, rank, alpha, full, seed)
+    if dora is not None:
+        reference(folder, targets, rank, alpha, (), 4, "-dora", use_dora=True, **dora)
 
 
 def sort_targets(path):
@@ -93,7 +97,12 @@ def sort_targets(path):
         json.dump(config, file, indent=2, sort_keys=True)
 
 
-def reference(folder, targets, rank, alpha, full, seed):
+def file_name(key):
+    """Of a parameter in an adapter's file."""
+    return key.replace(".default", "").replace("magnitude_vector.weight", "magnitude_vector")
+
+
+def reference(folder, targets, rank, alpha, full, seed, variant="", **method):
     """Adapter and reference of the model that lies in folder."""
     tokens, carries, starts = batch()
     out = {"tokens": tokens, "carries": carries,
@@ -108,15 +117,18 @@ def reference(folder, targets, rank, alpha, full, seed):
     if seed is not None:
         torch.manual_seed(seed)
     model = get_peft_model(load(folder), LoraConfig(r=rank, lora_alpha=alpha, target_modules=targets,
-                                                    task_type="CAUSAL_LM"))
+                                                    task_type="CAUSAL_LM", **method))
     trained = {k: p for k, p in model.named_parameters() if p.requires_grad}
     for key, param in trained.items():
         if "lora_B" in key:
             param.data = 0.1 * torch.randn_like(param)
+        elif "magnitude" in key:
+            param.data = param.data * (1 + 0.1 * torch.randn_like(param))
     model.peft_config["default"].base_model_name_or_path = os.path.basename(folder)
-    model.save_pretrained(os.path.join(folder, "adapter"))
-    sort_targets(os.path.join(folder, "adapter", "adapter_config.json"))
-    os.remove(os.path.join(folder, "adapter", "README.md"))
+    saved = os.path.join(folder, "adapter" + variant)
+    model.save_pretrained(saved)
+    sort_targets(os.path.join(saved, "adapter_config.json"))
+    os.remove(os.path.join(saved, "README.md"))
 
     optimizer = torch.optim.AdamW(trained.values(), lr=LR, weight_decay=DECAY)
     losses = []
@@ -128,12 +140,12 @@ def reference(folder, targets, rank, alpha, full, seed):
         if step == 0:
             out["loss"], out["logits"] = loss.detach().reshape(1), logits.detach()
             for key, param in trained.items():
-                out["grad." + key.replace(".default", "")] = param.grad.clone()
+                out["grad." + file_name(key)] = param.grad.clone()
         torch.nn.utils.clip_grad_norm_(trained.values(), CLIP)
         optimizer.step()
     out["losses"] = torch.stack(losses)
     for key, param in trained.items():
-        out["after." + key.replace(".default", "")] = param.detach()
+        out["after." + file_name(key)] = param.detach()
     save_file({k: v.contiguous() for k, v in out.items()},
-              os.path.join(folder, "reference.safetensors"))
+              os.path.join(folder, "reference" + variant + ".safetensors"))
     print(os.path.basename(folder), "loss", f"{losses[0]:.6f} -> {losses[-1]:.6f}")

@@ -16,6 +16,10 @@ static const char *const MODELS[] = {
     "llama/tied",  "llama/untied", "llama/scaled",   "qwen2/biased",   "qwen2/wide",
     "qwen3/wide",  "qwen3/tied",   "mistral/v03",     "smollm3/nope",   "gemma3/windows",
     "gemma3/period2", "phi3/longrope", "phi3/window"};
+/* Those that have a DoRA adapter, too; llama's is scaled by the root of its rank (rsLoRA). */
+static const char *const DORA_MODELS[] = {
+    "llama/untied", "qwen2/biased", "qwen3/tied", "mistral/v03", "smollm3/nope", "gemma3/windows",
+    "phi3/longrope"};
 /* Its scale of attention is not that of its heads, which GGUF cannot say. */
 static const char WITHOUT_GGUF[] = "gemma3/period2";
 
@@ -27,20 +31,26 @@ typedef struct Golden {
     int32_t lengths[8];
 } Golden;
 
-static void golden_open(Golden *g, const char *name)
+/* variant: "" or what stands behind the names of its adapter and reference. */
+static void golden_open_variant(Golden *g, const char *name, const char *variant)
 {
     Err err = {0};
     *g = (Golden){0};
     if (!arena_open(&g->arena, 0, &err))
         run_fail(&err);
     g->folder = arena_printf(&g->arena, "%s/golden/%s", TEST_DATA, name);
-    g->adapter = path_join(&g->arena, g->folder, "adapter");
-    const char *path = path_join(&g->arena, g->folder, "reference.safetensors");
+    g->adapter = arena_printf(&g->arena, "%s/adapter%s", g->folder, variant);
+    const char *path = arena_printf(&g->arena, "%s/reference%s.safetensors", g->folder, variant);
     if (!st_open(&g->reference, path, ERR_RUNTIME_IO_FAILED, &g->arena, &err))
         run_fail(&err);
     const StTensor *lengths = st_find(&g->reference, "lengths");
     g->n_sequences = lengths->shape[0];
     memcpy(g->lengths, lengths->data, (size_t)g->n_sequences * sizeof(int32_t));
+}
+
+static void golden_open(Golden *g, const char *name)
+{
+    golden_open_variant(g, name, "");
 }
 
 static void golden_close(Golden *g)
@@ -283,26 +293,36 @@ static double train_and_compare(const Golden *g, const char *path, SegmentMode s
     return first;
 }
 
+/* From the folder, keeping and recomputing, and from a GGUF file. */
+static void training_matches(const char *name, const char *variant, const char *temp)
+{
+    Golden g;
+    golden_open_variant(&g, name, variant);
+    const char *gguf = path_join(&g.arena, temp, "model.gguf");
+    const char *folder = path_join(&g.arena, temp, "peft");
+    bool has_gguf = write_gguf(g.folder, gguf);
+    assert_true(has_gguf == (strcmp(name, WITHOUT_GGUF) != 0));
+    float *keep = arena_array(&g.arena, float, 1 << 16);
+    float *again = arena_array(&g.arena, float, 1 << 16);
+    double kept = train_and_compare(&g, g.folder, SEGMENT_KEEP, folder, keep);
+    double redone = train_and_compare(&g, g.folder, SEGMENT_RECOMPUTE, folder, again);
+    assert_true(kept == redone);
+    assert_memory_equal(keep, again, (1 << 16) * sizeof(float));
+    double other = has_gguf ? train_and_compare(&g, gguf, SEGMENT_RECOMPUTE, folder, NULL) : kept;
+    assert_true(fabs(other - kept) <= 1e-6 * kept);
+    golden_close(&g);
+}
+
 static void test_training_matches(void **state)
 {
-    for (size_t m = 0; m < COUNT_OF(MODELS); m++) {
-        Golden g;
-        golden_open(&g, MODELS[m]);
-        const char *gguf = path_join(&g.arena, *state, "model.gguf");
-        const char *folder = path_join(&g.arena, *state, "peft");
-        bool has_gguf = write_gguf(g.folder, gguf);
-        assert_true(has_gguf == (strcmp(MODELS[m], WITHOUT_GGUF) != 0));
-        float *keep = arena_array(&g.arena, float, 1 << 16);
-        float *again = arena_array(&g.arena, float, 1 << 16);
-        double kept = train_and_compare(&g, g.folder, SEGMENT_KEEP, folder, keep);
-        double redone = train_and_compare(&g, g.folder, SEGMENT_RECOMPUTE, folder, again);
-        assert_true(kept == redone);
-        assert_memory_equal(keep, again, (1 << 16) * sizeof(float));
-        double other =
-            has_gguf ? train_and_compare(&g, gguf, SEGMENT_RECOMPUTE, folder, NULL) : kept;
-        assert_true(fabs(other - kept) <= 1e-6 * kept);
-        golden_close(&g);
-    }
+    for (size_t m = 0; m < COUNT_OF(MODELS); m++)
+        training_matches(MODELS[m], "", *state);
+}
+
+static void test_dora_training_matches(void **state)
+{
+    for (size_t m = 0; m < COUNT_OF(DORA_MODELS); m++)
+        training_matches(DORA_MODELS[m], "-dora", *state);
 }
 
 static void test_logits_match(void **state)
@@ -494,6 +514,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_training_matches, temp_setup, temp_teardown),
+        cmocka_unit_test_setup_teardown(test_dora_training_matches, temp_setup, temp_teardown),
         cmocka_unit_test(test_logits_match),
         cmocka_unit_test(test_packed_equals_unpacked),
         cmocka_unit_test(test_base_gradients_match),

@@ -338,6 +338,29 @@ static void build_linear_activations(OpTest *t, int64_t out, int64_t rank)
         output(t, "dx", -1, dtype, c->T, c->C, out + rank, &a->dx);
 }
 
+/* A [1, n] vector of numbers between 0.5 and 1.5. */
+static void positive(OpTest *t, const char *name, int i, int64_t n, Tensor *field)
+{
+    OpSlot *s = input(t, name, i, DTYPE_F32, 1, n, 0.5, field);
+    for (int64_t j = 0; j < n; j++) {
+        s->val[j] = (double)(float)(s->val[j] + 1);
+        t->block[s->block].image[j] = (float)s->val[j];
+    }
+}
+
+static void build_linear_magnitude(OpTest *t, int i, bool trained)
+{
+    LinearPart *p = &t->call.linear.part[i];
+    const int64_t out = part_out(t->c, i), T = t->c->T;
+    positive(t, "magnitude", i, out, &p->magnitude);
+    positive(t, "norm", i, out, &p->norm);
+    if (!trained)
+        return;
+    output(t, "product", i, t->traits.activation, T, out, t->c->C + part_rank(t->c, i),
+           &p->product);
+    gradient(t, "dmagnitude", i, 1, out, T + t->c->C, &p->dmagnitude);
+}
+
 static void build_linear_part(OpTest *t, int i)
 {
     const OpCase *c = t->c;
@@ -353,6 +376,8 @@ static void build_linear_part(OpTest *t, int i)
         if (backward && (c->flags & WANT_DBIAS) != 0)
             gradient(t, "dbias", i, 1, out, c->T, &p->dbias);
     }
+    if ((c->flags & WITH_MAGNITUDE) != 0)
+        build_linear_magnitude(t, i, backward && (c->flags & WANT_LOWRANK) != 0);
     if (r == 0)
         return;
     input(t, "a", i, DTYPE_F32, r, c->C, 0.5, &p->a);
@@ -605,6 +630,19 @@ static void build_sum_squares(OpTest *t)
     t->scalar_out = &a->out;
 }
 
+static void build_row_norms(OpTest *t)
+{
+    const OpCase *c = t->c;
+    RowNormsArgs *a = &t->call.row_norms;
+    a->scale = 0.75f;
+    weight_make(t, "w", -1, c->N, c->C, &a->w);
+    if (c->rank > 0) {
+        input(t, "a", -1, DTYPE_F32, c->rank, c->C, 0.5, &a->a);
+        input(t, "b", -1, DTYPE_F32, c->N, c->rank, 0.5, &a->b);
+    }
+    output(t, "norm", -1, DTYPE_F32, 1, c->N, c->rank + 1, &a->norm);
+}
+
 static void build_adamw(OpTest *t)
 {
     const OpCase *c = t->c;
@@ -641,6 +679,7 @@ OpTest *op_make(Arena *arena, const OpCase *c, const BackendTraits *traits)
         [OP_rope_rows] = build_rope_rows,
         [OP_copy_rows] = build_copy_rows,
         [OP_sum_squares] = build_sum_squares,
+        [OP_row_norms] = build_row_norms,
         [OP_adamw] = build_adamw,
     };
     OpTest *t = arena_new(arena, OpTest);

@@ -33,6 +33,7 @@ enum { /* flags of a case */
     BARE_PART = 1024,  /* the second part of a linear group has no low-rank part */
     NO_RSTD = 2048,
     EVEN_PARTS = 8192, /* linear parts of the widths and ranks that models have */
+    WITH_MAGNITUDE = 16384, /* linear: rows scaled by magnitude / norm, trained with WANT_LOWRANK */
     ONLY_HALF = 4096,  /* rope without k; attention gradients of k alone; glu without dup */
 };
 
@@ -72,7 +73,7 @@ enum { OWNER_FIXED = -1, OWNER_FREE = -2 };
 
 /* A tensor of the call: a column range of a block, or a stored weight (block < 0). */
 typedef struct OpSlot {
-    char name[12];
+    char name[16];
     int block;
     int64_t column, rows, cols;
     double *val;      /* before the run; NULL for pure outputs */

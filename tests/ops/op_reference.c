@@ -18,7 +18,7 @@ OpSlot *op_slot(OpTest *test, const char *name)
 
 OpSlot *op_slot_i(OpTest *test, const char *name, int i)
 {
-    char full[16];
+    char full[24];
     snprintf(full, sizeof full, "%s%d", name, i);
     return op_slot(test, full);
 }
@@ -269,18 +269,36 @@ static void product(double *c, int64_t m, int64_t n, int64_t k, double scale, co
 #define BY_ROW(cols) ((const int64_t[2]){(cols), 1})
 #define BY_COLUMN(cols) ((const int64_t[2]){1, (cols)})
 
+/* dy times magnitude / norm; the magnitude's gradient on the way. */
+static const double *ref_scaled_dy(OpTest *t, int i, const double *dy)
+{
+    const int64_t T = t->c->T, out = op_slot_i(t, "w", i)->rows;
+    const double *magnitude = val_i(t, "magnitude", i), *norm = val_i(t, "norm", i);
+    const double *kept = want_i(t, "product", i);
+    double *dmagnitude = want_i(t, "dmagnitude", i);
+    double *scaled = arena_array(t->arena, double, T * out);
+    for (int64_t j = 0; j < T * out; j++) {
+        scaled[j] = dy[j] * magnitude[j % out] / norm[j % out];
+        if (dmagnitude != NULL)
+            dmagnitude[j % out] += dy[j] * kept[j] / norm[j % out];
+    }
+    return scaled;
+}
+
 /* h of one part and everything that does not need it is done by the caller; r may be 0. */
 static void ref_linear_bwd(OpTest *t, int i, const double *hidden, int64_t r)
 {
     const int64_t T = t->c->T, in = t->c->C, out = op_slot_i(t, "w", i)->rows;
     const double *dy = val_i(t, "dy", i), scale = t->call.linear.part[i].scale;
     double *dx = want(t, "dx"), *dbias = want_i(t, "dbias", i);
+    for (int64_t j = 0; dbias != NULL && j < T * out; j++)
+        dbias[j % out] += dy[j];
+    if (val_i(t, "magnitude", i) != NULL)
+        dy = ref_scaled_dy(t, i, dy);
     if (dx != NULL)
         product(dx, T, in, out, 1, dy, BY_ROW(out), val_i(t, "w", i), BY_ROW(in));
     if (want_i(t, "dw", i) != NULL)
         product(want_i(t, "dw", i), out, in, T, 1, dy, BY_COLUMN(out), val(t, "x"), BY_ROW(in));
-    for (int64_t j = 0; dbias != NULL && j < T * out; j++)
-        dbias[j % out] += dy[j];
     if (r == 0)
         return;
     double *dh = arena_array(t->arena, double, T * r);
@@ -304,13 +322,20 @@ static double ref_linear(OpTest *t)
         const int64_t out = w->rows, r = a == NULL ? 0 : a->rows;
         double *y = want_i(t, "y", i), *bias = val_i(t, "bias", i);
         product(y, T, out, in, 1, val(t, "x"), BY_ROW(in), w->val, BY_COLUMN(in));
-        for (int64_t j = 0; bias != NULL && j < T * out; j++)
-            y[j] += bias[j % out];
         double *hidden = arena_array(t->arena, double, T * r + 1);
         if (r > 0) {
             product(hidden, T, r, in, t->call.linear.part[i].scale, val(t, "x"), BY_ROW(in),
                     a->val, BY_COLUMN(in));
             product(y, T, out, r, 1, hidden, BY_ROW(r), val_i(t, "b", i), BY_COLUMN(r));
+        }
+        const double *magnitude = val_i(t, "magnitude", i), *norm = val_i(t, "norm", i);
+        double *kept = want_i(t, "product", i);
+        for (int64_t j = 0; j < T * out; j++) {
+            if (kept != NULL)
+                kept[j] = y[j];
+            if (magnitude != NULL)
+                y[j] *= magnitude[j % out] / norm[j % out];
+            y[j] += bias == NULL ? 0 : bias[j % out];
         }
         for (int64_t j = 0; j < T * r; j++)
             h->want[j / r * h->cols + column + j % r] = hidden[j];
@@ -319,6 +344,23 @@ static double ref_linear(OpTest *t)
             ref_linear_bwd(t, i, hidden, r);
     }
     arena_rewind(t->arena, mark);
+    return 0;
+}
+
+static double ref_row_norms(OpTest *t)
+{
+    const OpSlot *w = op_slot(t, "w");
+    const double *a = val(t, "a"), *b = val(t, "b"), scale = t->call.row_norms.scale;
+    for (int64_t i = 0; i < w->rows; i++) {
+        double sum = 0;
+        for (int64_t j = 0; j < w->cols; j++) {
+            double x = w->val[i * w->cols + j];
+            for (int64_t k = 0; k < t->c->rank; k++)
+                x += scale * b[i * t->c->rank + k] * a[k * w->cols + j];
+            sum += x * x;
+        }
+        want(t, "norm")[i] = sqrt(sum);
+    }
     return 0;
 }
 
@@ -424,6 +466,7 @@ double op_reference(OpTest *t)
         [OP_rope_rows] = ref_rope_rows,
         [OP_copy_rows] = ref_copy_rows,
         [OP_sum_squares] = ref_sum_squares,
+        [OP_row_norms] = ref_row_norms,
         [OP_adamw] = ref_adamw,
     };
     start(t);

@@ -1,11 +1,18 @@
 """families.py: our export of every family against llama.cpp's converter and programs. See families.sh.
 
-Usage: families.py BACKPROP LIBRARY TOKENIZER.gguf LLAMA_PERPLEXITY CONVERTER WORK_FOLDER [FAMILY...]
+Usage: families.py BACKPROP LIBRARY TOKENIZER.gguf LLAMA_PERPLEXITY LLAMA_CPP_SOURCE WORK_FOLDER [FAMILY...]
+The tokenizer is SmolLM2's, but for families whose class in transformers splits texts by a pattern of
+its own whatever tokenizer.json says: the converter knows a tokenizer by what it makes of a text, so
+those have the real vocabulary of llama.cpp's tree.
 Bounds. Tensors: equal bits, but for rope factors (1e-6: f32 against f64 arithmetic). Loss of the
 text's first WINDOW tokens: 2e-5 between ours and transformers' (both f32), 1e-4 on llama.cpp's, which
 prints 4 decimals and takes GELU from an f16 table.
 """
+import contextlib
+import importlib
+import io
 import json
+import logging
 import math
 import os
 import re
@@ -40,7 +47,7 @@ def configs():
     longrope = dict(rope_type="longrope", rope_theta=10000.0, partial_rotary_factor=0.75,
                     short_factor=[1.0, 1.1, 1.2, 1.3, 1.4, 1.5],
                     long_factor=[1.0, 2.0, 4.0, 8.0, 16.0, 32.0],
-                    original_max_position_embeddings=128)
+                    original_max_position_embeddings=256)
     llama3 = dict(rope_type="llama3", rope_theta=10000.0, factor=4.0, low_freq_factor=1.0,
                   high_freq_factor=4.0, original_max_position_embeddings=8192)
     gemma = dict(small, num_key_value_heads=1, head_dim=16, query_pre_attn_scalar=16,
@@ -48,12 +55,13 @@ def configs():
     return {
         "llama": t.LlamaConfig(**base, tie_word_embeddings=True, rope_parameters=llama3),
         "mistral": t.MistralConfig(**base, sliding_window=None),
-        "qwen2": t.Qwen2Config(**base, tie_word_embeddings=True),
-        "qwen3": t.Qwen3Config(**base, head_dim=24),
+        "qwen2": t.Qwen2Config(**dict(base, vocab_size=151936), tie_word_embeddings=True),
+        "qwen3": t.Qwen3Config(**dict(base, vocab_size=151936), head_dim=24),
         "smollm3": t.SmolLM3Config(**dict(small, num_hidden_layers=5)),
         "gemma3": t.Gemma3TextConfig(**gemma),
-        "phi-small": t.Phi3Config(**base, sliding_window=262144, rope_parameters=longrope,
-                                  original_max_position_embeddings=128),
+        # llama.cpp rounds every context up to 256 tokens, and takes the long factors above the switch.
+        "phi-small": t.Phi3Config(**dict(base, max_position_embeddings=512), sliding_window=262144,
+                                  rope_parameters=longrope, original_max_position_embeddings=256),
     }
 
 
@@ -84,6 +92,30 @@ def run(*command):
     if done.returncode != 0:
         sys.exit("%s\n%s" % (" ".join(command), done.stdout[-3000:]))
     return done.stdout
+
+
+class Converter:
+    """llama.cpp's convert_hf_to_gguf.py inside this process: its imports alone take seconds."""
+
+    def __init__(self, source):
+        # It looks for files beside the first of the search path; its own gguf comes with it.
+        sys.path.insert(0, source)
+        self.main = importlib.import_module("convert_hf_to_gguf").main
+
+    def __call__(self, folder, kind, output):
+        said, args = io.StringIO(), sys.argv
+        sys.argv = ["convert_hf_to_gguf.py", folder, "--outtype", kind, "--outfile", output]
+        handler = logging.StreamHandler(said)
+        logging.getLogger().addHandler(handler)
+        try:
+            with contextlib.redirect_stderr(said):
+                self.main()
+        except BaseException:
+            print(said.getvalue()[-3000:])
+            raise
+        finally:
+            logging.getLogger().removeHandler(handler)
+            sys.argv = args
 
 
 def export(backprop, source, format, output, *more):
@@ -182,15 +214,16 @@ def same_folder(a, b):
     return sorted(keys)
 
 
-def prove(name, config, tools, work, tokenizer, ids, texts):
+def prove(name, config, tools, work, subject):
     import gguf
     backprop, library, perplexity, converter = tools
     folder = os.path.join(work, "tiny-" + name)
-    make(folder, name, config, tokenizer)
+    make(folder, name, config, subject.tokenizer)
+    ids, texts = subject.ids, subject.texts
     bad, named = 0, set()
     for kind in ("f32", "f16", "bf16", "q8_0"):
         theirs = os.path.join(work, name + kind + ".gguf")
-        run(sys.executable, converter, folder, "--outtype", kind, "--outfile", theirs)
+        converter(folder, kind, theirs)
         ours = export(backprop, folder, "gguf", os.path.join(work, name, kind), "-q", kind)
         a, b = gguf.GGUFReader(ours), gguf.GGUFReader(theirs)
         bad += compare_keys(name + " " + kind, a, b, named)
@@ -216,28 +249,43 @@ def prove(name, config, tools, work, tokenizer, ids, texts):
     return ok
 
 
+# Families whose tokenizer class knows one pattern only, and the vocabulary that it was made for.
+VOCABULARIES = {"qwen2": "ggml-vocab-qwen2.gguf", "qwen3": "ggml-vocab-qwen2.gguf"}
+
+
+class Subject:
+    """A tokenizer, and the beginning of a text in it: ids of two windows, files of one and of two."""
+
+    def __init__(self, tokenizer, work):
+        root = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
+        text = open(os.path.join(root, "STYLE.md"), encoding="utf-8").read()
+        text = text.encode("ascii", "ignore").decode()
+        self.tokenizer = tokenizer
+        self.ids = tokenizer(text, add_special_tokens=False)["input_ids"][:2 * WINDOW]
+        self.texts = []
+        for n in (WINDOW, 2 * WINDOW):
+            self.texts.append(os.path.join(work, "text%d-%d" % (n, len(tokenizer))))
+            with open(self.texts[-1], "w") as out:
+                out.write(tokenizer.decode(self.ids[:n]))
+
+
 def main():
-    tools = sys.argv[1:3] + sys.argv[4:6]
-    model, work = sys.argv[3], sys.argv[6]
+    source, work = sys.argv[5:7]
+    logging.getLogger().addHandler(logging.NullHandler())  # else each conversion adds one to stderr
+    tools = sys.argv[1:3] + [sys.argv[4], Converter(source)]
     from transformers import AutoTokenizer
-    folder, file = os.path.split(os.path.abspath(model))
-    tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=file)
-    # The tokenizer as our program writes it from the same file.
-    export(tools[0], model, "merged", os.path.join(work, "smollm2"))
-    tokenizer = AutoTokenizer.from_pretrained(os.path.join(work, "smollm2"))
-    root = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
-    text = open(os.path.join(root, "STYLE.md"), encoding="utf-8").read()
-    text = text.encode("ascii", "ignore").decode()
-    ids = tokenizer(text, add_special_tokens=False)["input_ids"][:2 * WINDOW]
-    texts = []
-    for n in (WINDOW, 2 * WINDOW):
-        texts.append(os.path.join(work, "text%d" % n))
-        with open(texts[-1], "w") as out:
-            out.write(tokenizer.decode(ids[:n]))
+    # SmolLM2's tokenizer as our program writes it.
+    export(tools[0], sys.argv[3], "merged", os.path.join(work, "smollm2"))
+    subjects = {None: Subject(AutoTokenizer.from_pretrained(os.path.join(work, "smollm2")), work)}
     ok = True
     for name, config in configs().items():
-        if len(sys.argv) == 7 or name in sys.argv[7:]:
-            ok = prove(name, config, tools, work, tokenizer, ids, texts) and ok
+        if len(sys.argv) > 7 and name not in sys.argv[7:]:
+            continue
+        file = VOCABULARIES.get(name)
+        if file not in subjects:
+            subjects[file] = Subject(AutoTokenizer.from_pretrained(os.path.join(source, "models"),
+                                                                   gguf_file=file), work)
+        ok = prove(name, config, tools, work, subjects[file]) and ok
     sys.exit(0 if ok else 1)
 
 

@@ -4,6 +4,7 @@
  */
 #include "test_support.h"
 
+#include "format/quant.h"
 #include "model/adapter.h"
 
 #include <math.h>
@@ -124,6 +125,50 @@ static void test_first_values(void **state)
     assert_memory_not_equal(one + q0->a_offset, one + k0->a_offset, 256);
 }
 
+/* A DoRA adapter starts as its base: every length is its row's, times nothing. */
+static void test_first_magnitudes(void **state)
+{
+    World *world = *state;
+    Err err = {0};
+    AdapterConfig config = {.r = 8, .alpha = 16, .targets = ADAPTER_ALL_LINEAR,
+                            .methods = ADAPTER_DORA | ADAPTER_RSLORA};
+    Adapter *adapter = adapter_make(&world->model, &config, &world->arena, &err);
+    assert_true(fabs(adapter_scale(&config) - 16 / sqrt(8.0)) < 1e-15);
+    const Weight *w = &world->model.layers[1].linear[ROLE_DOWN];
+    const AdapterPair *pair = &adapter->pairs[ROLE_LINEAR_COUNT + ROLE_DOWN];
+    float *values = arena_array(&world->arena, float, adapter->n_params);
+    float *row = arena_array(&world->arena, float, w->cols);
+    assert_int_equal(pair->m_offset + pair->out, adapter->n_params); /* the last of all */
+    adapter_init_values(adapter, 42, values);
+    adapter_init_magnitudes(adapter, &world->model, values);
+    for (int64_t i = 0; i < w->rows; i++) {
+        const size_t bytes = dtype_row_bytes(w->dtype, w->cols);
+        quant_decode_row(w->dtype, (const uint8_t *)w->source + (size_t)i * bytes, row, w->cols);
+        double squares = 0;
+        for (int64_t j = 0; j < w->cols; j++)
+            squares += (double)row[j] * row[j];
+        assert_true(fabs(values[pair->m_offset + i] / sqrt(squares) - 1) < 1e-7);
+    }
+}
+
+/* A backend that lacks the op that DoRA needs refuses it, and nothing else. */
+static void test_backend_without_dora(void **state)
+{
+    World *world = *state;
+    Err err = {0};
+    Backend backend;
+    AdapterConfig config = {.r = 4, .alpha = 8, .targets = ADAPTER_ALL_LINEAR};
+    assert_true(backend_open_cpu(&backend, &err));
+    backend.run[PASS_FWD][OP_row_norms] = NULL;
+    Adapter *adapter = adapter_make(&world->model, &config, &world->arena, &err);
+    assert_true(adapter_fits_backend(adapter, &backend, &err));
+    config.methods = ADAPTER_DORA;
+    adapter = adapter_make(&world->model, &config, &world->arena, &err);
+    assert_false(adapter_fits_backend(adapter, &backend, &err));
+    assert_int_equal(err.code, ERR_CONFIG_INVALID_SETTING);
+    backend.close(&backend);
+}
+
 /* What PEFT wrote comes back from our writer with the same tensors and settings. */
 static void test_round_trip(void **state)
 {
@@ -226,8 +271,8 @@ static void test_settings(void **state)
         {NULL, NULL, NULL},
         {"something_new", "{\"a\": 1}", NULL},
         {"target_modules", "\"all-linear\"", NULL},
-        {"use_dora", "true", "'use_dora'"},
-        {"use_rslora", "true", "'use_rslora'"},
+        {"use_dora", "true", "q_proj.lora_magnitude_vector'"},
+        {"use_rslora", "true", NULL},
         {"bias", "\"all\"", "'bias'"},
         {"modules_to_save", "[\"lm_head\"]", "'modules_to_save'"},
         {"rank_pattern", "{\"q_proj\": 2}", "'rank_pattern'"},
@@ -287,6 +332,8 @@ int main(void)
         cmocka_unit_test(test_targets),
         cmocka_unit_test_setup_teardown(test_make, world_setup, world_teardown),
         cmocka_unit_test_setup_teardown(test_first_values, world_setup, world_teardown),
+        cmocka_unit_test_setup_teardown(test_first_magnitudes, world_setup, world_teardown),
+        cmocka_unit_test_setup_teardown(test_backend_without_dora, world_setup, world_teardown),
         cmocka_unit_test_setup_teardown(test_round_trip, world_setup, world_teardown),
         cmocka_unit_test_setup_teardown(test_config_keys, world_setup, world_teardown),
         cmocka_unit_test_setup_teardown(test_settings, world_setup, world_teardown),

@@ -117,9 +117,9 @@ int64_t even_piece(int64_t n, int64_t most);
 OpFn cpu_embed_fwd, cpu_embed_bwd, cpu_rmsnorm_fwd, cpu_rmsnorm_bwd, cpu_linear_fwd,
     cpu_linear_bwd, cpu_rope_fwd, cpu_rope_bwd, cpu_attention_fwd, cpu_attention_bwd, cpu_glu_fwd,
     cpu_glu_bwd, cpu_cross_entropy_fwd, cpu_copy_rows_fwd, cpu_sum_squares_fwd, cpu_adamw_fwd,
-    cpu_window_spans_fwd, cpu_rope_rows_fwd;
+    cpu_window_spans_fwd, cpu_rope_rows_fwd, cpu_row_norms_fwd;
 ScratchFn cpu_linear_scratch, cpu_attention_scratch, cpu_cross_entropy_scratch,
-    cpu_rmsnorm_scratch, cpu_sum_squares_scratch;
+    cpu_rmsnorm_scratch, cpu_sum_squares_scratch, cpu_row_norms_scratch;
 
 /* For tests: the backend with the kernels of that name; false when this machine lacks them. */
 bool cpu_backend_open_as(Backend *backend, const char *kernels, Dtype activation);

@@ -79,6 +79,7 @@ static size_t scratch_bytes(const Backend *backend, const OpCall *call, Pass pas
     case OP_attention: return cpu_attention_scratch(backend, call, pass);
     case OP_cross_entropy: return cpu_cross_entropy_scratch(backend, call, pass);
     case OP_rmsnorm: return cpu_rmsnorm_scratch(backend, call, pass);
+    case OP_row_norms: return cpu_row_norms_scratch(backend, call, pass);
     case OP_sum_squares: return cpu_sum_squares_scratch(backend, call, pass);
     default: return 0;
     }
@@ -143,6 +144,7 @@ static void open_with(Backend *backend, const CpuKernels *kernels, Dtype activat
     fwd[OP_adamw] = cpu_adamw_fwd, bwd[OP_adamw] = do_nothing;
     fwd[OP_window_spans] = cpu_window_spans_fwd, bwd[OP_window_spans] = do_nothing;
     fwd[OP_rope_rows] = cpu_rope_rows_fwd, bwd[OP_rope_rows] = do_nothing;
+    fwd[OP_row_norms] = cpu_row_norms_fwd, bwd[OP_row_norms] = do_nothing;
     fwd[OP_lowrank_refresh] = do_nothing, bwd[OP_lowrank_refresh] = do_nothing;
 }
 

@@ -21,6 +21,8 @@ typedef struct Layout {
     size_t panel, dh, dx; /* offsets */
     size_t piece;         /* of thread 0; one a thread, where rows are 16-bit */
     size_t a[LINEAR_MAX_PARTS], b[LINEAR_MAX_PARTS]; /* 16-bit copies of the low-rank factors */
+    size_t gain[LINEAR_MAX_PARTS]; /* magnitude / norm */
+    size_t dy[LINEAR_MAX_PARTS];   /* gain * dy */
     size_t q, scale, sum; /* x rounded, where few rows meet stored blocks */
     size_t bytes;
 } Layout;
@@ -36,6 +38,8 @@ static int64_t total_rank(const LinearArgs *a)
         r += part_rank(&a->part[i]);
     return r;
 }
+
+static bool has_gain(const LinearPart *p) { return !tensor_is_empty(&p->magnitude); }
 
 /* dh_i = scale_i dy_i B_i is wanted for dx and for dA. */
 static bool wants_dh(const LinearArgs *a)
@@ -80,6 +84,19 @@ static void layout_16(const Backend *backend, const LinearArgs *a, Pass pass, La
     }
 }
 
+static void layout_gains(const LinearArgs *a, Pass pass, Layout *l)
+{
+    for (int i = 0; i < a->n_parts; i++) {
+        const LinearPart *p = &a->part[i];
+        if (!has_gain(p))
+            continue;
+        l->gain[i] = layout_take(&l->bytes, p->w->rows, sizeof(float));
+        if (pass == PASS_BWD)
+            l->dy[i] = layout_take(&l->bytes, a->x.rows * p->w->rows,
+                                   dtype_row_bytes(a->x.dtype, 1));
+    }
+}
+
 static Layout layout(const Backend *backend, const LinearArgs *a, Pass pass)
 {
     Layout l = {0};
@@ -93,6 +110,7 @@ static Layout layout(const Backend *backend, const LinearArgs *a, Pass pass)
         l.dh = layout_take(&l.bytes, a->x.rows * total_rank(a), dtype_row_bytes(a->x.dtype, 1));
     if (!tensor_is_f32(&a->x))
         layout_16(backend, a, pass, &l);
+    layout_gains(a, pass, &l);
     if (pass == PASS_FWD && rounds_x(a)) {
         const int64_t blocks = a->x.rows * (a->x.cols / QB_BLOCK);
         l.q = layout_take(&l.bytes, blocks * QB_BLOCK, sizeof(int16_t));
@@ -117,6 +135,8 @@ static void check(const LinearArgs *a)
         must(tensor_is_empty(&p->a) == tensor_is_empty(&p->b));
         must(tensor_is_empty(&p->a) || (p->a.cols == a->x.cols && p->b.rows == p->w->rows));
         must(tensor_is_empty(&p->bias) || p->bias.cols == p->w->rows);
+        must(tensor_is_empty(&p->norm) == !has_gain(p));
+        must(!has_gain(p) || (p->magnitude.cols == p->w->rows && p->norm.cols == p->w->rows));
     }
 }
 
@@ -129,6 +149,8 @@ typedef struct Job {
     const LinearArgs *args;
     Layout at;
     Tensor a[LINEAR_MAX_PARTS], b[LINEAR_MAX_PARTS];
+    const float *gain[LINEAR_MAX_PARTS]; /* [out], or NULL */
+    Tensor dy[LINEAR_MAX_PARTS];         /* times gain */
 } Job;
 
 static Tensor factor_16(const CpuState *cpu, const Tensor *x, void *memory)
@@ -137,6 +159,14 @@ static Tensor factor_16(const CpuState *cpu, const Tensor *x, void *memory)
     for (int64_t i = 0; i < x->rows; i++)
         cpu->kernels->to_bf16(tensor_row(x, i), tensor_at(&narrow, i, 0), x->cols);
     return narrow;
+}
+
+static const float *make_gain(const LinearPart *p, float *gain)
+{
+    const float *magnitude = tensor_f32(&p->magnitude), *norm = tensor_f32(&p->norm);
+    for (int64_t i = 0; i < p->w->rows; i++)
+        gain[i] = magnitude[i] / norm[i];
+    return gain;
 }
 
 static Job job_make(const Backend *backend, const OpCall *call, Pass pass)
@@ -148,6 +178,9 @@ static Job job_make(const Backend *backend, const OpCall *call, Pass pass)
         const LinearPart *p = &a->part[i];
         job.a[i] = p->a;
         job.b[i] = p->b;
+        job.dy[i] = p->dy;
+        if (has_gain(p))
+            job.gain[i] = make_gain(p, layout_f32(call, job.at.gain[i]));
         if (part_rank(p) == 0 || tensor_is_f32(&a->x))
             continue;
         job.a[i] = factor_16(job.cpu, &p->a, layout_f32(call, job.at.a[i]));
@@ -188,6 +221,31 @@ static void sums_end(const Job *job, const Tensor *x, Piece at, Sums sums)
         store_rows(job->cpu->kernels, sums.c, sums.ld, x, at.row, at.col, at.rows, at.cols);
 }
 
+/* Where the outputs of part i are summed. */
+static const Tensor *outputs(const LinearPart *p)
+{
+    return tensor_is_empty(&p->y) ? &p->product : &p->y;
+}
+
+/* The product is whole in a piece of f32: kept where backward wants it, then scaled. */
+static void scale_outputs(const Job *job, int i, Piece at, Sums y)
+{
+    const LinearPart *p = &job->args->part[i];
+    for (int64_t t = 0; job->gain[i] != NULL && t < at.rows; t++) {
+        float *row = y.c + t * y.ld;
+        const float *gain = job->gain[i] + at.col;
+        if (!tensor_is_empty(&p->product)) {
+            void *kept = tensor_at(&p->product, at.row + t, at.col);
+            if (!tensor_is_f32(&p->product))
+                job->cpu->kernels->to_bf16(row, kept, at.cols);
+            else if (kept != row)
+                memcpy(kept, row, (size_t)at.cols * sizeof(float));
+        }
+        for (int64_t j = 0; !tensor_is_empty(&p->y) && j < at.cols; j++)
+            row[j] *= gain[j];
+    }
+}
+
 static void add_bias(const CpuKernels *kernels, const LinearPart *p, Piece at, Sums y)
 {
     for (int64_t t = 0; !tensor_is_empty(&p->bias) && t < at.rows; t++)
@@ -217,7 +275,8 @@ static void piece_fwd(const Job *job, int i, int64_t column, const Panel *panel,
 {
     const LinearArgs *a = job->args;
     const LinearPart *p = &a->part[i];
-    const Sums y = sums_begin(job, &p->y, at);
+    const Tensor *to = outputs(p);
+    const Sums y = sums_begin(job, to, at);
     gemm_nt(&(Gemm){.m = at.rows, .n = at.cols, .k = a->x.cols, .alpha = 1, .type = panel->type,
                     .a = tensor_at(&a->x, at.row, 0), .lda = a->x.stride,
                     .b = panel_at(panel, at.col, 0), .ldb = panel->stride, .c = y.c,
@@ -227,8 +286,10 @@ static void piece_fwd(const Job *job, int i, int64_t column, const Panel *panel,
                         .type = a->h.dtype, .a = tensor_at(&a->h, at.row, column),
                         .lda = a->h.stride, .b = tensor_at(&job->b[i], at.col, 0),
                         .ldb = job->b[i].stride, .c = y.c, .ldc = y.ld});
-    add_bias(job->cpu->kernels, p, at, y);
-    sums_end(job, &p->y, at, y);
+    scale_outputs(job, i, at, y);
+    if (to == &p->y)
+        add_bias(job->cpu->kernels, p, at, y);
+    sums_end(job, to, at, y);
 }
 
 static void part_fwd(Backend *backend, const Job *job, int i, int64_t column)
@@ -277,31 +338,35 @@ static Rounded rounded_row(const Job *job, int64_t t)
 static void stored_rows(const Job *job, const LinearPart *p, int64_t col, int64_t n)
 {
     const LinearArgs *a = job->args;
+    const Tensor *to = outputs(p);
     const uint8_t *rows = weight_row(p->w, col);
     const size_t row_bytes = dtype_row_bytes(p->w->dtype, p->w->cols);
     if (!dot_blocks_takes(p->w->dtype)) {
         dot_into(job->cpu->kernels,
                  (DotRows){.rows = rows, .dtype = p->w->dtype, .n_rows = n,
                            .row_bytes = row_bytes, .cols = p->w->cols},
-                 tensor_f32(&a->x), a->x.stride, a->x.rows, tensor_f32(&p->y) + col, p->y.stride);
+                 tensor_f32(&a->x), a->x.stride, a->x.rows, tensor_f32(to) + col, to->stride);
         return;
     }
     for (int64_t t = 0; t < a->x.rows; t++)
         job->cpu->kernels->dot_blocks(
             &(DotBlocks){.rows = rows, .dtype = p->w->dtype, .n_rows = n, .row_bytes = row_bytes,
                          .cols = p->w->cols, .x = rounded_row(job, t),
-                         .y = tensor_row(&p->y, t) + col});
+                         .y = tensor_row(to, t) + col});
 }
 
-static void part_fwd_few(const Job *job, const LinearPart *p, int64_t column)
+static void part_fwd_few(const Job *job, int i_part, int64_t column)
 {
     const CpuState *cpu = job->cpu;
     const LinearArgs *a = job->args;
+    const LinearPart *p = &a->part[i_part];
+    const Tensor *to = outputs(p);
     const int64_t T = a->x.rows, out = p->w->rows, rank = part_rank(p);
 #pragma omp parallel for schedule(dynamic, 1) num_threads(cpu->threads)
     for (int64_t i = 0; i < out; i += DOT_BATCH) {
         const int64_t n = min_i64(DOT_BATCH, out - i);
-        float *y = tensor_f32(&p->y) + i;
+        const Piece at = {0, T, i, n};
+        const Sums y = {tensor_f32(to) + i, to->stride};
         stored_rows(job, p, i, n);
         float low[FEW_ROWS][DOT_BATCH];
         if (rank > 0)
@@ -310,12 +375,11 @@ static void part_fwd_few(const Job *job, const LinearPart *p, int64_t column)
                                .n_rows = n, .row_bytes = (size_t)p->b.stride * sizeof(float),
                                .cols = rank},
                      tensor_f32(&a->h) + column, a->h.stride, T, low[0], DOT_BATCH);
-        for (int64_t t = 0; t < T; t++) {
-            if (rank > 0)
-                cpu->kernels->axpy(y + t * p->y.stride, 1.0f, low[t], n);
-            if (!tensor_is_empty(&p->bias))
-                cpu->kernels->axpy(y + t * p->y.stride, 1.0f, tensor_f32(&p->bias) + i, n);
-        }
+        for (int64_t t = 0; rank > 0 && t < T; t++)
+            cpu->kernels->axpy(y.c + t * y.ld, 1.0f, low[t], n);
+        scale_outputs(job, i_part, at, y);
+        if (to == &p->y)
+            add_bias(cpu->kernels, p, at, y);
     }
 }
 
@@ -356,10 +420,10 @@ void cpu_linear_fwd(Backend *backend, const OpCall *call)
     }
     int64_t column = 0;
     for (int i = 0; i < a->n_parts; column += part_rank(&a->part[i]), i++) {
-        if (tensor_is_empty(&a->part[i].y))
+        if (tensor_is_empty(outputs(&a->part[i])))
             continue;
         if (few)
-            part_fwd_few(&job, &a->part[i], column);
+            part_fwd_few(&job, i, column);
         else
             part_fwd(backend, &job, i, column);
     }
@@ -382,8 +446,8 @@ static void make_dh(const Job *job, const Tensor *dh)
                                   min_i64(PIECE_COLS, part_rank(p) - r)};
                 const Sums sums = sums_begin(job, dh, at);
                 gemm_nn(&(Gemm){.m = at.rows, .n = at.cols, .k = p->b.rows, .alpha = p->scale,
-                                .type = p->dy.dtype, .a = tensor_at(&p->dy, row, 0),
-                                .lda = p->dy.stride, .b = tensor_at(&job->b[i], 0, r),
+                                .type = job->dy[i].dtype, .a = tensor_at(&job->dy[i], row, 0),
+                                .lda = job->dy[i].stride, .b = tensor_at(&job->b[i], 0, r),
                                 .ldb = job->b[i].stride, .c = sums.c, .ldc = sums.ld});
                 sums_end(job, dh, at, sums);
             }
@@ -392,7 +456,7 @@ static void make_dh(const Job *job, const Tensor *dh)
 }
 
 /* dx (= or +=) dy[:, panel] W[panel, :]. */
-static void dx_panel(const Job *job, const LinearPart *p, const Panel *panel, const Tensor *dx,
+static void dx_panel(const Job *job, const Tensor *dy, const Panel *panel, const Tensor *dx,
                      float beta)
 {
     const int64_t T = dx->rows, in = dx->cols, tall = piece_rows(job);
@@ -402,8 +466,8 @@ static void dx_panel(const Job *job, const LinearPart *p, const Panel *panel, co
         const int64_t row = i / across * tall, col = i % across * width;
         gemm_nn(&(Gemm){.m = min_i64(tall, T - row), .n = min_i64(width, in - col),
                         .k = panel->end - panel->begin, .alpha = 1, .beta = beta,
-                        .type = panel->type, .a = tensor_at(&p->dy, row, panel->begin),
-                        .lda = p->dy.stride, .b = panel_at(panel, panel->begin, col),
+                        .type = panel->type, .a = tensor_at(dy, row, panel->begin),
+                        .lda = dy->stride, .b = panel_at(panel, panel->begin, col),
                         .ldb = panel->stride, .c = tensor_row(dx, row) + col,
                         .ldc = dx->stride});
     }
@@ -446,7 +510,7 @@ static void make_dx(Backend *backend, const Job *job, const Tensor *dh)
         for (int64_t begin = 0; begin < p->w->rows; begin += plan.rows) {
             const Panel panel = panel_load(backend, p->w, &plan, begin,
                                            layout_f32(job->call, job->at.panel));
-            dx_panel(job, p, &panel, &dx, beta);
+            dx_panel(job, &job->dy[i], &panel, &dx, beta);
             beta = 1;
         }
     }
@@ -492,6 +556,42 @@ static void make_dbias(const CpuState *cpu, const LinearPart *p)
     }
 }
 
+/* dy of part i times gain, and dmagnitude += column sums of dy product / norm, partials of
+ * PIECE_ROWS tokens in order. */
+static void make_scaled_dy(Job *job, int i)
+{
+    enum { COLUMNS = 64 };
+    const CpuKernels *kernels = job->cpu->kernels;
+    const LinearPart *p = &job->args->part[i];
+    const int64_t T = p->dy.rows, out = p->dy.cols;
+    const bool trained = !tensor_is_empty(&p->dmagnitude);
+    must(!trained || !tensor_is_empty(&p->product));
+    job->dy[i] = tensor_make(layout_f32(job->call, job->at.dy[i]), p->dy.dtype, T, out);
+#pragma omp parallel for schedule(dynamic, 1) num_threads(job->cpu->threads)
+    for (int64_t col = 0; col < out; col += COLUMNS) {
+        const int64_t n = min_i64(COLUMNS, out - col);
+        const float *gain = job->gain[i] + col, *norm = tensor_f32(&p->norm) + col;
+        for (int64_t row = 0; row < T; row += PIECE_ROWS) {
+            float partial[COLUMNS] = {0}, dy[COLUMNS], product[COLUMNS] = {0};
+            for (int64_t t = row; t < min_i64(row + PIECE_ROWS, T); t++) {
+                kernels->dequant(p->dy.dtype, tensor_at(&p->dy, t, col), dy, n);
+                if (trained)
+                    kernels->dequant(p->product.dtype, tensor_at(&p->product, t, col), product, n);
+                for (int64_t j = 0; j < n; j++) {
+                    partial[j] += dy[j] * product[j];
+                    dy[j] *= gain[j];
+                }
+                if (tensor_is_f32(&job->dy[i]))
+                    memcpy(tensor_row(&job->dy[i], t) + col, dy, (size_t)n * sizeof(float));
+                else
+                    kernels->to_bf16(dy, tensor_at(&job->dy[i], t, col), n);
+            }
+            for (int64_t j = 0; trained && j < n; j++)
+                tensor_f32(&p->dmagnitude)[col + j] += partial[j] / norm[j];
+        }
+    }
+}
+
 /* Columns `first` .. `first + count` of x. */
 static Tensor columns(const Tensor *x, int64_t first, int64_t count)
 {
@@ -505,7 +605,10 @@ void cpu_linear_bwd(Backend *backend, const OpCall *call)
 {
     const LinearArgs *a = &call->linear;
     check(a);
-    const Job job = job_make(backend, call, PASS_BWD);
+    Job job = job_make(backend, call, PASS_BWD);
+    for (int i = 0; i < a->n_parts; i++)
+        if (job.gain[i] != NULL)
+            make_scaled_dy(&job, i);
     Tensor dh = {0};
     if (wants_dh(a)) {
         dh = tensor_make(layout_f32(call, job.at.dh), a->x.dtype, a->x.rows, total_rank(a));
@@ -518,11 +621,11 @@ void cpu_linear_bwd(Backend *backend, const OpCall *call)
         const LinearPart *p = &a->part[i];
         const int64_t r = part_rank(p);
         if (!tensor_is_empty(&p->dw))
-            outer_sum(job.cpu, &p->dw, p->dy, a->x, PIECE_COLS);
+            outer_sum(job.cpu, &p->dw, job.dy[i], a->x, PIECE_COLS);
         if (!tensor_is_empty(&p->dbias))
             make_dbias(job.cpu, p);
         if (!tensor_is_empty(&p->db))
-            outer_sum(job.cpu, &p->db, p->dy, columns(&a->h, column, r), PIECE_COLS);
+            outer_sum(job.cpu, &p->db, job.dy[i], columns(&a->h, column, r), PIECE_COLS);
         if (!tensor_is_empty(&p->da))
             outer_sum(job.cpu, &p->da, columns(&dh, column, r), a->x, THIN_COLS);
     }
