@@ -41,6 +41,7 @@ typedef struct Measure {
     size_t planned;
     double loss;
     bool traced;
+    TrainResult result;
 } Measure;
 
 static int by_size(const void *a, const void *b)
@@ -58,18 +59,21 @@ static double median(double *values, int64_t n)
 static void print_result(Measure *m)
 {
     const BenchCase *b = &m->bench;
+    const MemoryPlan *plan = &m->result.plan;
     const int64_t n = m->options.steps;
     const double step = median(m->seconds, n), gib = 1.0 / (1 << 30);
     const double tokens = (double)b->batch * b->seq;
     const char *format =
         m->options.json
             ? "{\"engine\": \"backpropagate\", \"case\": \"%s,%d,%d,%d,%s\", \"tok_s\": %.0f, "
-              "\"peak_gib\": %.2f, \"first_step_s\": %.2f, \"begin_s\": %.2f, \"step_ms\": %.2f, "
+              "\"peak_gib\": %.2f, \"planned_gib\": %.2f, \"first_step_s\": %.2f, \"begin_s\": %.2f, \"step_ms\": %.2f, "
               "\"best_ms\": %.2f, \"sm_mhz\": %.0f, \"loss\": %.4f, \"card\": \"%s\"}\n"
-            : "%s,%d,%d,%d,%s: %.0f tokens/s, %.2f GiB, first step done at %.2f s (begun %.2f), "
+            : "%s,%d,%d,%d,%s: %.0f tokens/s, %.2f GiB (planned %.2f), first step done at %.2f s (begun %.2f), "
               "step %.2f ms (best %.2f), %.0f MHz, loss %.4f, %s\n";
     printf(format, b->model, b->batch, b->seq, (int)b->rank, b->memory, tokens / step,
-           (double)(m->peak_bytes - m->base_bytes) * gib, m->first - m->start,
+           (double)(m->peak_bytes - m->base_bytes) * gib,
+           (double)(plan->weights + plan->run + plan->step + plan->other) * gib,
+           m->first - m->start,
            m->begin - m->start, step * 1e3, m->seconds[0] * 1e3, median(m->mhz, n), m->loss,
            card_name());
     fflush(stdout);
@@ -160,8 +164,7 @@ static int run_case(const char *text, const BenchOptions *options)
         .max_seq_length = m.bench.seq, .packing = true, .lr = 1e-4, .max_grad_norm = 1,
         .schedule = SCHEDULE_CONSTANT, .seed = 1, .sink = on_event, .sink_context = &m,
         .segments = segments_of(m.bench.memory)};
-    TrainResult result;
-    if (!train_run(&model, adapter, &dataset, &backend, &train, &arena, &result, &err))
+    if (!train_run(&model, adapter, &dataset, &backend, &train, &arena, &m.result, &err))
         return fail(&err);
     return 3; /* on_event ends the process */
 }
