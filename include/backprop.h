@@ -131,6 +131,11 @@ BP_API const char *bp_diff_runs_json(bp_trainer *t, const char *run_a, const cha
 /* Rows of a data file as the model of the option "model" will see them ("row", "rows",
  * "max-seq-length", "train-on-prompts"): tokens, texts, loss marks. Opens no weights. */
 BP_API const char *bp_data_preview_json(bp_trainer *t, const char *data);
+/* Several runs one after the other, their adapters merged into one ("runs", "merge-mode", …). data:
+ * as for bp_train; several files are tasks, learnt in their order. Saves OUT/lora (merged),
+ * OUT/run_NNN, and the loss of every task after every run (OUT/losses-ID.svg and the result). Runs
+ * that diverged are left out and give PARTIAL_SUCCESS. */
+BP_API bool bp_multi_run(bp_trainer *t, const char *data);
 /* Goes on with a stopped or killed run of the output folder, to the same bits as if nothing had
  * happened. run_id NULL: the newest one that is not finished. */
 BP_API bool bp_resume(bp_trainer *t, const char *run_id);

@@ -58,10 +58,11 @@ bool bp_replay(bp_trainer *t, const char *run_id)
     bool ok = entry != NULL && replay(t, entry, overrides);
     if (!ok)
         handle_fail(t);
-    ok = ok && bp_train(t, NULL, NULL);
+    const SessionKind kind = session_kind_of(entry);
+    ok = ok && (kind == SESSION_MULTI ? bp_multi_run(t, NULL) : bp_train(t, NULL, NULL));
     if (ok && t->result != NULL) {
         json_put(t->result, "original_run_id", json_clone(json_get(entry, "run_id")));
-        json_put(t->result, "session_kind", json_new_text("single_run"));
+        json_put(t->result, "session_kind", json_new_text(session_kind_name(kind)));
         json_put(t->result, "model", json_new_text(settings_text(&t->settings, OPTION_MODEL)));
         json_put(t->result, "dataset", json_new_text(settings_text(&t->settings, OPTION_DATA)));
         json_put(t->result, "overrides", json_clone(overrides));

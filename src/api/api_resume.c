@@ -19,7 +19,8 @@ static bool can_go_on(const Json *entry, const char *output, Arena *arena)
     if (run_id == NULL || status == NULL || strcmp(status, "completed") == 0)
         return false;
     const char *aside = output_aside(output, run_id, arena);
-    return checkpoint_latest(output, run_id, arena) != NULL ||
+    return session_kind_of(entry) == SESSION_MULTI || /* finds what is there by itself */
+           checkpoint_latest(output, run_id, arena) != NULL ||
            checkpoint_latest(aside, run_id, arena) != NULL;
 }
 
@@ -56,6 +57,7 @@ bool bp_resume(bp_trainer *t, const char *run_id)
     if (!handle_ok(t))
         return false;
     const char *output = settings_text(&t->settings, OPTION_OUTPUT);
+    assert(output != NULL);
     const char *id = run_id != NULL ? run_id : RESUME_AUTO;
     Json *entry = resume_entry(t, output, id);
     if (entry == NULL)
@@ -66,6 +68,9 @@ bool bp_resume(bp_trainer *t, const char *run_id)
     const char *whole = json_text(json_get(entry, "run_id"));
     const bool ok = settings_set(&t->settings, OPTION_RESUME, whole != NULL ? whole : id,
                                  FROM_CALLER, &t->err);
+    const SessionKind kind = session_kind_of(entry);
     json_free(entry);
-    return ok ? bp_train(t, NULL, NULL) : handle_fail(t);
+    if (!ok)
+        return handle_fail(t);
+    return kind == SESSION_MULTI ? bp_multi_run(t, NULL) : bp_train(t, NULL, NULL);
 }

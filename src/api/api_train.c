@@ -3,7 +3,8 @@
  * Order: the data path is checked before the model is opened, the data before anything is placed on
  * a device. A resumed run takes every option that was not given from its checkpoint.
  */
-#include "api/handle.h"
+#include "api/train_job.h"
+
 #include "api/run_options.h"
 
 #include <string.h>
@@ -16,25 +17,6 @@
 #include "train/checkpoint.h"
 #include "train/output.h"
 #include "train/train.h"
-
-typedef struct TrainJob {
-    bp_trainer *t;
-    Arena arena; /* lifetime of the run */
-    const char *output;
-    char run_id[33];
-    OutputFolder folder; /* held while options.output_held */
-    const char *resume_from; /* checkpoint folder */
-    DataFile *files;
-    size_t n_files;
-    Dataset dataset;
-    Adapter *adapter;
-    Backend backend;
-    bool backend_open;
-    bool in_history, has_eval;
-    double eval_loss; /* of the held-out rows */
-    TrainOptions options;
-    TrainResult result;
-} TrainJob;
 
 /* ---- options ----------------------------------------------------------------------------- */
 
@@ -75,7 +57,7 @@ static void on_moved(void *context, const char *run_id, const char *from, const 
         log_warn("history_not_written", "reason=\"%s\"", err.message);
 }
 
-static bool take_output(TrainJob *job)
+bool train_job_take_output(TrainJob *job)
 {
     job->options.output_held = output_open(&job->folder, job->output, job->run_id, on_moved, job,
                                            &job->t->err);
@@ -91,6 +73,15 @@ static const char *named_checkpoint(TrainJob *job, const Json *entry)
     return arena_strdup(&job->arena, folder);
 }
 
+static bool is_of_kind(TrainJob *job, const Json *entry)
+{
+    if (session_kind_of(entry) == job->kind)
+        return true;
+    err_set(&job->t->err, ERR_INPUT_VALIDATION_FAILED, "run '%s' is a %s",
+            json_text(json_get(entry, "run_id")), session_kind_name(session_kind_of(entry)));
+    return err_hint(&job->t->err, "Go on with it by: backprop resume RUN_ID -o %s", job->output);
+}
+
 static bool find_resume(TrainJob *job)
 {
     bp_trainer *t = job->t;
@@ -100,22 +91,23 @@ static bool find_resume(TrainJob *job)
         return false;
     const char *run_id = json_text(json_get(entry, "run_id"));
     Json *stored = run_options_of(entry);
-    bool ok = run_options_restore(t, stored);
+    bool ok = is_of_kind(job, entry) && run_options_restore(t, stored);
     json_free(stored);
     if (ok && (run_id == NULL || strlen(run_id) != 32))
         ok = err_set(&t->err, ERR_STATE_HISTORY_INVALID, "run '%s' was not made by this program",
                      id);
     if (ok) {
         memcpy(job->run_id, run_id, sizeof job->run_id);
-        ok = take_output(job);
+        ok = train_job_take_output(job);
     }
-    if (ok) {
+    const bool finds_its_own = job->kind == SESSION_MULTI;
+    if (ok && !finds_its_own) {
         job->resume_from = checkpoint_latest(job->output, job->run_id, &job->arena);
         if (job->resume_from == NULL)
             job->resume_from = named_checkpoint(job, entry);
     }
     json_free(entry);
-    if (ok && job->resume_from == NULL) {
+    if (ok && !finds_its_own && job->resume_from == NULL) {
         err_set(&t->err, ERR_STATE_CHECKPOINT_INVALID, "run '%s' has no checkpoint in '%s'", id,
                 job->output);
         return err_hint(&t->err, "Start again without --resume");
@@ -313,6 +305,8 @@ static Json *hyperparameters(const TrainJob *job)
     json_put(json, "weight_decay", json_new_double(o->weight_decay));
     json_put(json, "lora_preset", json_new_text(settings_text(s, OPTION_LORA_PRESET)));
     json_put(json, "mode", json_new_text("lora"));
+    if (job->kind == SESSION_MULTI)
+        multi_hyperparameters(job->t, json);
     return json;
 }
 
@@ -321,9 +315,11 @@ static bool start_history(TrainJob *job)
     bp_trainer *t = job->t;
     assert(strlen(job->run_id) == 32);
     log_bind("run_id", job->run_id);
-    log_info(job->resume_from != NULL ? "run_resumed" : "run_started", "model=\"%s\" data=\"%s\"",
+    const bool resumed = *settings_text(&t->settings, OPTION_RESUME) != '\0';
+    log_info(resumed ? "run_resumed" : "run_started", "model=\"%s\" data=\"%s\"",
              t->source, settings_text(&t->settings, OPTION_DATA));
     HistoryStart start = {.run_id = job->run_id,
+                          .kind = job->kind,
                           .model = t->source,
                           .dataset = settings_text(&t->settings, OPTION_DATA),
                           .dataset_sha256 = job->dataset.sha256,
@@ -335,31 +331,33 @@ static bool start_history(TrainJob *job)
     return true;
 }
 
-/* After train_run, whatever it returned. Keeps the first error. */
-static void end_history(TrainJob *job)
+void train_job_end(TrainJob *job, const HistoryEnd *given)
 {
     bp_trainer *t = job->t;
-    const TrainResult *r = &job->result;
+    HistoryEnd end = *given;
     assert(job->in_history);
-    bool failed = err_is_set(&t->err);
-    HistoryEnd end = {
-        .run_id = job->run_id,
-        .status = failed ? RUN_FAILED : r->status,
-        .steps = r->steps,
-        .final_loss = r->final_loss,
-        .duration_seconds = r->seconds,
-        .losses = r->losses,
-        .n_losses = r->n_losses,
-        .checkpoint_path = r->checkpoint_path,
-        .failure_reason = failed                         ? t->err.message
-                          : r->status == RUN_INTERRUPTED ? "interrupted"
-                                                         : NULL,
-    };
+    const bool failed = err_is_set(&t->err);
+    end.run_id = job->run_id;
+    if (failed) {
+        end.status = RUN_FAILED;
+        end.failure_reason = t->err.message;
+    }
     Err history_error = {0};
     if (!history_ended(job->output, &end, failed ? &history_error : &t->err))
         log_error("history_not_written", "output=\"%s\"", job->output);
-    log_info("run_ended", "status=%s steps=%lld", failed ? "error" : "ok", (long long)r->steps);
+    log_info("run_ended", "status=%s steps=%lld", failed ? "error" : "ok", (long long)end.steps);
     log_bind("run_id", NULL);
+}
+
+static void end_history(TrainJob *job)
+{
+    const TrainResult *r = &job->result;
+    const HistoryEnd end = {
+        .status = r->status, .steps = r->steps, .final_loss = r->final_loss,
+        .duration_seconds = r->seconds, .losses = r->losses, .n_losses = r->n_losses,
+        .checkpoint_path = r->checkpoint_path,
+    };
+    train_job_end(job, &end);
 }
 
 static Json *op_table(const TrainResult *r)
@@ -388,9 +386,7 @@ static void publish_result(TrainJob *job)
     Json *json = json_new_object();
     json_put(json, "run_id", json_new_text(job->run_id));
     json_put(json, "status",
-             json_new_text(r->status == RUN_COMPLETED     ? "completed"
-                           : r->status == RUN_INTERRUPTED ? "interrupted"
-                                                          : "failed"));
+             json_new_text(run_status_name(r->status)));
     json_put(json, "steps", json_new_int(r->steps));
     json_put(json, "final_loss", json_new_double(r->final_loss));
     if (job->has_eval)
@@ -430,9 +426,10 @@ static void publish_result(TrainJob *job)
     t->result = json;
 }
 
-static bool prepare(TrainJob *job)
+bool train_job_prepare(TrainJob *job)
 {
     bp_trainer *t = job->t;
+    assert(job->kind < SESSION_KIND_COUNT);
     job->output = settings_text(&t->settings, OPTION_OUTPUT);
     if (*settings_text(&t->settings, OPTION_RESUME) != '\0') {
         if (!find_resume(job))
@@ -488,16 +485,22 @@ static bool score_held_out(TrainJob *job)
     return job->has_eval;
 }
 
+bool train_job_begin(TrainJob *job)
+{
+    bp_trainer *t = job->t;
+    if (!handle_backend(t, handle_activation(t), &job->backend))
+        return false;
+    job->backend_open = true;
+    if (!job->options.output_held && !train_job_take_output(job))
+        return false;
+    fill_options(job);
+    return start_history(job);
+}
+
 static bool run_job(TrainJob *job)
 {
     bp_trainer *t = job->t;
-    if (!prepare(job) || !handle_backend(t, handle_activation(t), &job->backend))
-        return false;
-    job->backend_open = true;
-    if (!job->options.output_held && !take_output(job))
-        return false;
-    fill_options(job);
-    if (!start_history(job))
+    if (!train_job_prepare(job) || !train_job_begin(job))
         return false;
     handle_phase(t, "Training");
     job->result.status = RUN_FAILED;
@@ -526,18 +529,29 @@ static bool run_job(TrainJob *job)
     return ok && !err_is_set(&t->err);
 }
 
-bool bp_train(bp_trainer *t, const char *data, const bp_train_options *options)
+bool train_job_open(TrainJob *job, bp_trainer *t, SessionKind kind)
 {
-    if (!handle_ok(t))
-        return false;
-    TrainJob *job = arena_new(&t->arena, TrainJob);
-    job->t = t;
-    bool ok = take_struct(t, data, options) && arena_open(&job->arena, 0, &t->err) && run_job(job);
+    *job = (TrainJob){.t = t, .kind = kind};
+    return arena_open(&job->arena, 0, &t->err);
+}
+
+void train_job_close(TrainJob *job)
+{
     if (job->backend_open)
         job->backend.close(&job->backend);
     if (job->options.output_held)
         output_close(&job->folder);
     dataset_close(&job->dataset);
     arena_close(&job->arena);
+}
+
+bool bp_train(bp_trainer *t, const char *data, const bp_train_options *options)
+{
+    if (!handle_ok(t))
+        return false;
+    TrainJob *job = arena_new(&t->arena, TrainJob);
+    const bool ok = train_job_open(job, t, SESSION_SINGLE) && take_struct(t, data, options) &&
+                    run_job(job);
+    train_job_close(job);
     return ok ? true : handle_fail(t);
 }

@@ -74,6 +74,8 @@ void print_json(const Json *json); /* to stdout, indented */
 
 /* Runs work(t, what), which trains, with progress on stderr and the result on stdout. */
 int show_training(bp_trainer *t, bool (*work)(bp_trainer *t, const void *what), const void *what);
+void print_session(const Json *result); /* of bp_multi_run */
+int cmd_multi_run(bp_trainer *t, const char *const *positionals, int n);
 int cmd_train(bp_trainer *t, const char *const *positionals, int n);
 int cmd_export(bp_trainer *t, const char *const *positionals, int n);
 int cmd_generate(bp_trainer *t, const char *const *positionals, int n);

@@ -77,14 +77,19 @@ int show_training(bp_trainer *t, bool (*work)(bp_trainer *t, const void *what), 
     bool ok = work(t, what);
     term_progress_end();
     const char *text = bp_result_json(t);
-    if (!ok)
+    const bp_error *error = bp_last_error(t);
+    if (!ok && (error == NULL || strcmp(error->code, "PARTIAL_SUCCESS") != 0))
         return 0;
     if (flag_is_set(t, "json")) {
-        puts(text);
+        if (ok) /* the caller prints what a failed verb has done */
+            puts(text);
         return 0;
     }
     Json *result = json_parse((Str){text, strlen(text)}, "result", ERR_INTERNAL_ERROR, NULL);
-    print_result(result);
+    if (json_get(result, "matrix") != NULL)
+        print_session(result);
+    else
+        print_result(result);
     json_free(result);
     return 0;
 }

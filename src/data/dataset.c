@@ -477,6 +477,19 @@ void dataset_read(const Dataset *dataset, const Example *example, int32_t *token
     spool_read(&spools[SPOOL_LOSS], (uint64_t)example->start, loss, n);
 }
 
+Dataset dataset_subset(const Dataset *whole, const Example *examples, int64_t n)
+{
+    assert(examples != NULL || n == 0);
+    Dataset subset = *whole;
+    subset.examples = examples;
+    subset.n_examples = n;
+    subset.held_out = NULL;
+    subset.n_held_out = subset.n_loss = 0;
+    for (int64_t i = 0; i < n; i++)
+        subset.n_loss += examples[i].n_loss;
+    return subset;
+}
+
 void dataset_close(Dataset *dataset)
 {
     for (size_t i = 0; i < COUNT_OF(dataset->spools); i++)

@@ -106,6 +106,9 @@ bool dataset_load(Dataset *dataset, const DataFile *files, size_t n_files, const
 bool dataset_parse(Dataset *dataset, Str bytes, const char *name, const DataTexts *texts,
                    const DatasetOptions *options, Arena *out, Err *err);
 void dataset_close(Dataset *dataset); /* safe on {0} */
+/* Some examples of a dataset as one of their own: it shares the tokens, holds nothing back, and is
+ * not closed. examples live as long as it does. */
+Dataset dataset_subset(const Dataset *whole, const Example *examples, int64_t n);
 /* Copies an example's [len] tokens and marks; reading all in any order leaves none in memory. */
 void dataset_read(const Dataset *dataset, const Example *example, int32_t *tokens, uint8_t *loss);
 

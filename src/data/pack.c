@@ -45,12 +45,20 @@ static int compare_lengths(const void *a, const void *b)
     return (x < y) - (x > y); /* longest first */
 }
 
+static int64_t all_tokens(const Dataset *dataset)
+{
+    int64_t sum = 0;
+    for (int64_t i = 0; i < dataset->n_examples; i++)
+        sum += dataset->examples[i].len;
+    return sum;
+}
+
 /* Upper bound of a microbatch's tokens, the same for every epoch. */
 static int64_t largest_microbatch(const Dataset *dataset, const PackOptions *options, Arena *out)
 {
     const int64_t n = dataset->n_examples;
     if (options->packing)
-        return min_i64((int64_t)options->rows * options->max_seq_length, dataset->n_tokens);
+        return min_i64((int64_t)options->rows * options->max_seq_length, all_tokens(dataset));
     size_t mark = arena_mark(out);
     int32_t *lengths = arena_array(out, int32_t, n);
     for (int64_t i = 0; i < n; i++)

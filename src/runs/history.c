@@ -3,7 +3,7 @@
  * The file is a JSON array, indent 2, one object a run in the order of their start:
  *   run_id            32 hex digits
  *   status            running | completed | failed
- *   session_kind      single_run
+ *   session_kind      single_run | multi_run
  *   timestamp, started_at, completed_at   local ISO time without zone; completed_at null until then
  *   model_name, dataset_info              as the user gave them
  *   dataset_hash      first 16 hex digits of the file's SHA-256, or null
@@ -120,6 +120,21 @@ static Json *now(void)
     return json_new_text(text);
 }
 
+static const char *const kind_names[SESSION_KIND_COUNT] = {"single_run", "multi_run"};
+
+const char *session_kind_name(SessionKind kind)
+{
+    must((int)kind >= 0 && kind < SESSION_KIND_COUNT);
+    return kind_names[kind];
+}
+
+SessionKind session_kind_of(const Json *entry)
+{
+    const char *name = json_text(json_get(entry, "session_kind"));
+    return name != NULL && strcmp(name, kind_names[SESSION_MULTI]) == 0 ? SESSION_MULTI
+                                                                        : SESSION_SINGLE;
+}
+
 /* A new entry with every member of the schema, running; appended to the array. */
 static Json *add_run(Json *runs, const char *run_id)
 {
@@ -165,6 +180,7 @@ bool history_started(const char *output, const HistoryStart *start, Err *err)
     if (run == NULL)
         run = add_run(history.runs, start->run_id);
     json_put(run, "status", json_new_text("running"));
+    json_put(run, "session_kind", json_new_text(session_kind_name(start->kind)));
     json_put(run, "completed_at", json_new_null());
     json_put(run, "failure_reason", json_new_null());
     json_put(run, "model_name", json_new_text(start->model));
@@ -206,8 +222,10 @@ bool history_ended(const char *output, const HistoryEnd *end, Err *err)
 {
     must(end->run_id != NULL && (end->losses != NULL || end->n_losses == 0));
     History history;
-    if (!history_open(&history, output, err))
+    if (!history_open(&history, output, err)) {
+        json_free(end->merge_history);
         return false;
+    }
     Json *run = find_run(history.runs, end->run_id);
     if (run == NULL)
         run = add_run(history.runs, end->run_id);
@@ -220,6 +238,8 @@ bool history_ended(const char *output, const HistoryEnd *end, Err *err)
     const double before = json_double(json_get(run, "duration_seconds"), 0);
     json_put(run, "duration_seconds", json_new_double(before + end->duration_seconds));
     put_progress(run, end);
+    if (end->merge_history != NULL)
+        json_put(run, "merge_history", end->merge_history);
     if (end->checkpoint_path != NULL) /* else an earlier one stays good for a resume */
         json_put(run, "checkpoint_path", json_new_text(end->checkpoint_path));
     const bool ok = history_save(&history, err);

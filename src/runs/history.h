@@ -8,7 +8,13 @@
 #include "core/json.h"
 #include "train/event.h"
 
+typedef enum SessionKind { SESSION_SINGLE, SESSION_MULTI, SESSION_KIND_COUNT } SessionKind;
+const char *session_kind_name(SessionKind kind); /* "single_run", "multi_run" */
+/* The kind that an entry says; single when it says none. */
+SessionKind session_kind_of(const Json *entry);
+
 typedef struct HistoryStart {
+    SessionKind kind;
     const char *run_id, *model, *dataset, *dataset_sha256;
     Json *hyperparameters; /* taken over */
     Json *options;         /* every option that decides the run; taken over; may be NULL */
@@ -24,6 +30,7 @@ typedef struct HistoryEnd {
     const float *losses; /* of every step; at most 100 points are kept, first and last included */
     int64_t n_losses;
     const char *checkpoint_path, *failure_reason; /* NULL = null */
+    Json *merge_history; /* of a session, one object a run; taken over; NULL = as it was */
 } HistoryEnd;
 bool history_ended(const char *output, const HistoryEnd *end, Err *err);
 

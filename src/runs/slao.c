@@ -79,7 +79,8 @@ double merge_scale(const MergeOptions *options, int64_t run)
 
 /* ---- matrices of the flat vector -------------------------------------------------------- */
 
-typedef enum Factor { FACTOR_A, FACTOR_B, FACTOR_COUNT } Factor;
+/* The lengths of DoRA are no factor of the product: they are always those of the last run. */
+typedef enum Factor { FACTOR_A, FACTOR_B, FACTOR_LENGTHS, FACTOR_COUNT } Factor;
 
 typedef struct Matrix {
     int64_t offset, n;
@@ -95,8 +96,10 @@ static Matrix matrix_of(const Adapter *adapter, int64_t pair, Factor factor)
 {
     const AdapterPair *p = &adapter->pairs[pair];
     const int64_t r = adapter->config.r;
-    if (!p->present)
+    if (!p->present || (factor == FACTOR_LENGTHS && !adapter_has(adapter, ADAPTER_DORA)))
         return (Matrix){0, 0};
+    if (factor == FACTOR_LENGTHS)
+        return (Matrix){p->m_offset, p->out};
     return factor == FACTOR_A ? (Matrix){p->a_offset, r * p->in}
                               : (Matrix){p->b_offset, r * p->out};
 }
@@ -282,6 +285,10 @@ static void merge_matrix(const Merging *m, int64_t pair, Factor factor)
     const float *tuned = m->tuned + matrix.offset;
     float *merged = m->merged + matrix.offset;
     double scale = m->scale;
+    if (factor == FACTOR_LENGTHS) {
+        memcpy(merged, tuned, (size_t)matrix.n * sizeof *merged);
+        return;
+    }
     if (m->options->layer_scaling)
         scale *= layer_scale(m->adapter, pair);
     switch (m->options->mode) {
@@ -295,7 +302,7 @@ static void merge_matrix(const Merging *m, int64_t pair, Factor factor)
     case MERGE_TIES: merge_ties(tuned, merged, matrix.n, m->options->ties_trim); break;
     case MERGE_DARE:
         merge_dare(tuned, merged, matrix.n, m->options->dare_drop_rate, m->seed,
-                   (uint32_t)(pair * FACTOR_COUNT + (int64_t)factor));
+                   (uint32_t)(2 * pair + (int64_t)factor));
         break;
     case MERGE_SIMPLE:
     case MERGE_MODE_COUNT: must(false && "a mode that merges");
@@ -313,13 +320,14 @@ static bool is_finite(const float *values, int64_t n)
 
 static bool check_finite(const Adapter *adapter, const float *merged, int64_t run, Err *err)
 {
+    static const char *const names[FACTOR_COUNT] = {"A", "B", "a length"};
     for (int64_t pair = 0; pair < pair_count(adapter); pair++) {
         for (int factor = 0; factor < FACTOR_COUNT; factor++) {
             const Matrix m = matrix_of(adapter, pair, (Factor)factor);
             if (!is_finite(merged + m.offset, m.n))
                 return err_set(err, ERR_SLAO_MERGE_DIVERGED,
-                               "after run %lld, %c of %s in layer %lld is not finite",
-                               (long long)run, factor == FACTOR_A ? 'A' : 'B',
+                               "after run %lld, %s of %s in layer %lld is not finite",
+                               (long long)run, names[factor],
                                adapter_target_name((Role)(pair % ROLE_LINEAR_COUNT)),
                                (long long)(pair / ROLE_LINEAR_COUNT));
         }
@@ -377,8 +385,8 @@ bool merge_run(const Adapter *adapter, const MergeOptions *options, int64_t run,
         report->scale = m.scale = scale_of(&m, run, report->cosine);
 #pragma omp parallel for schedule(dynamic)
         for (int64_t pair = 0; pair < pair_count(adapter); pair++) {
-            merge_matrix(&m, pair, FACTOR_A);
-            merge_matrix(&m, pair, FACTOR_B);
+            for (int factor = 0; factor < FACTOR_COUNT; factor++)
+                merge_matrix(&m, pair, (Factor)factor);
         }
     }
     report->a_norm_after = norm(adapter, FACTOR_A, merged);

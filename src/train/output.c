@@ -1,6 +1,7 @@
 /* output.c — taking an output folder for a run. See output.h.
  *
  *   OUT/.training.lock              held by the process that trains there
+ *   OUT/run_NNN                     of the session (several runs, one id) that trained there last
  *   OUT/lora, OUT/checkpoint-N      of the run that trained there last
  *   OUT/runs/<12 digits>/           the same of earlier runs
  *   OUT/runs/unknown/               of nobody that we know: damaged, or written by other programs
@@ -20,6 +21,7 @@
 #include <string.h>
 
 #define LOCK_FILE ".training.lock"
+static const char *const session_prefix = "run_";
 enum { SHORT_ID = 12, RUN_ID_LEN = 32, SAME_NAMES_MAX = 10000 };
 
 typedef struct Taking {
@@ -40,10 +42,10 @@ const char *output_aside(const char *path, const char *run_id, Arena *out)
 /* The run that wrote a folder; NULL when it does not say. */
 static const char *owner_of(const char *folder, Arena *out)
 {
-    if (strcmp(path_base(folder), ADAPTER_FOLDER) != 0)
+    if (checkpoint_number(path_base(folder)) >= 0)
         return checkpoint_run_id(folder, out);
     Str text;
-    const char *path = path_join(out, folder, ADAPTER_RUN_FILE);
+    const char *path = path_join(out, folder, RUN_ID_FILE);
     if (!path_exists(path) || !file_read(path, 256, out, &text, ERR_RUNTIME_IO_FAILED, NULL))
         return NULL;
     text = str_trim(text);
@@ -66,9 +68,45 @@ static bool move(const Taking *t, const char *from, const char *run_id, const ch
     return true;
 }
 
+const char *output_session_run(const char *path, int64_t run, Arena *out)
+{
+    assert(run >= 1);
+    return path_join(out, path, arena_printf(out, "%s%03lld", session_prefix, (long long)run));
+}
+
+static bool is_session_run(const char *name)
+{
+    if (!str_starts(str_of(name), session_prefix))
+        return false;
+    const char *number = name + strlen(session_prefix);
+    const size_t digits = strspn(number, "0123456789");
+    return digits >= 3 && number[digits] == '\0';
+}
+
 static bool is_of_a_run(const char *name)
 {
-    return strcmp(name, ADAPTER_FOLDER) == 0 || checkpoint_number(name) >= 0;
+    return strcmp(name, ADAPTER_FOLDER) == 0 || checkpoint_number(name) >= 0 ||
+           is_session_run(name);
+}
+
+/* What a killed process left half-written. */
+static void recover(const char *path, Arena *arena)
+{
+    checkpoint_recover(path, arena);
+    const char *adapter = path_join(arena, path, ADAPTER_FOLDER);
+    folder_recover(adapter);
+    folder_abandon(adapter);
+    const char **names;
+    size_t count;
+    if (!folder_list(path, arena, &names, &count))
+        return;
+    for (size_t i = 0; i < count; i++) {
+        const Str name = str_of(names[i]);
+        const Str whole = str_sub(name, 0, name.len - (sizeof ".partial" - 1));
+        if (str_ends(name, ".partial") &&
+            is_session_run(arena_strndup(arena, whole.data, whole.len)))
+            folder_remove(path_join(arena, path, names[i]));
+    }
 }
 
 /* Other runs' folders go aside. */
@@ -132,10 +170,7 @@ bool output_open(OutputFolder *folder, const char *path, const char *run_id, Out
         return false;
     bool ok = lock(folder, path, &arena, err);
     if (ok) {
-        checkpoint_recover(path, &arena);
-        const char *adapter = path_join(&arena, path, ADAPTER_FOLDER);
-        folder_recover(adapter);
-        folder_abandon(adapter);
+        recover(path, &arena);
         const Taking taking = {&arena, path, run_id, moved, context};
         ok = set_aside(&taking, err) && bring_back(&taking, err);
     }

@@ -40,6 +40,8 @@ typedef struct TrainOptions {
     SegmentMode segments;     /* at least this; more is chosen when it does not fit */
     uint64_t memory_limit;    /* bytes the process may use; 0 = what is available less a reserve */
     bool profile;             /* time every op */
+    const float *start_values; /* [n_params] where a new run starts; NULL: the seed's values */
+    float *end_values;        /* [n_params] filled with what the run ends in; NULL: not wanted */
     const char *resume_from;  /* a checkpoint-N folder, or NULL */
     const char *options_json; /* the caller's own, stored in the checkpoint; NULL = none */
     EventSink *sink;

@@ -180,7 +180,10 @@ static bool load_start(Run *run, Err *err)
         .m = arena_array(&run->vectors_arena, float, n),
         .v = arena_array(&run->vectors_arena, float, n),
     };
-    if (run->options->resume_from == NULL) {
+    const float *start = run->options->start_values;
+    if (run->options->resume_from == NULL && start != NULL) {
+        memcpy(run->vectors.values, start, n * sizeof *start);
+    } else if (run->options->resume_from == NULL) {
         adapter_init_values(run->adapter, run->options->seed, run->vectors.values);
         adapter_init_magnitudes(run->adapter, run->model, run->vectors.values);
     } else {
@@ -357,11 +360,10 @@ static bool save_adapter(Run *run, Err *err)
     const char *path = path_join(run->out, run->options->output, ADAPTER_FOLDER);
     Err why = {0};
     const char *partial = folder_begin(path, &run->scratch, code, &why);
-    step_store(&run->stepper, &run->vectors);
     const bool ok = partial != NULL &&
                     adapter_save_peft(run->adapter, run->model, run->vectors.values,
                                       run->options->base_name, partial, &why) &&
-                    file_write_atomic(path_join(&run->scratch, partial, ADAPTER_RUN_FILE),
+                    file_write_atomic(path_join(&run->scratch, partial, RUN_ID_FILE),
                                       str_of(run->options->run_id), code, &why) &&
                     folder_commit(path, code, &why);
     arena_rewind(&run->scratch, 0);
@@ -433,6 +435,10 @@ static bool run_save(Run *run, Err *err)
         return true;
     if (run->state.step > run->saved_step && !save_checkpoint(run, err))
         return false;
+    step_store(&run->stepper, &run->vectors);
+    if (run->options->end_values != NULL)
+        memcpy(run->options->end_values, run->vectors.values,
+               (size_t)run->adapter->n_params * sizeof(float));
     return save_adapter(run, err);
 }
 
