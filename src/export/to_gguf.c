@@ -42,7 +42,7 @@ static void make_keys(const Model *model, const Tokenizer *tokenizer, const Expo
     gguf_put_str(writer, "general.type", STR("model"));
     gguf_put_str(writer, "general.name", str_of(name));
     model->family->write_gguf_keys(&model->config, writer);
-    tokenizer_write_gguf(tokenizer, writer);
+    tokenizer_write_gguf(tokenizer, model->config.vocab, writer);
 }
 
 /* ---- tensors of a merged model ----------------------------------------------------------- */
@@ -229,15 +229,9 @@ bool gguf_export_merged(const Model *model, const Adapter *adapter, const float 
     const Family *family = model->family;
     if (family->can_write_gguf != NULL && !family->can_write_gguf(&model->config, err))
         return false;
-    if (model->file.format == MODEL_FOLDER && !tokenizer_can_write_gguf(tokenizer, err))
-        return false;
-    /* llama.cpp takes a row of the embedding for each token and no more. */
     if (model->file.format == MODEL_FOLDER &&
-        tokenizer_size(tokenizer) != (int32_t)model->config.vocab)
-        return err_set(err, ERR_RUNTIME_GGUF_EXPORT_FAILED,
-                       "the tokenizer has %d tokens and '%s' %lld rows of them",
-                       (int)tokenizer_size(tokenizer), model->config.name,
-                       (long long)model->config.vocab);
+        !tokenizer_can_write_gguf(tokenizer, model->config.vocab, err))
+        return false;
     GgufWriter *writer = gguf_writer_open(path, err);
     if (writer == NULL)
         return false;

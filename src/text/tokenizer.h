@@ -69,10 +69,12 @@ bool tokenizer_is_end(const Tokenizer *tokenizer, int32_t id);
 /* The model's own chat template (Jinja), empty when it has none. */
 Str tokenizer_chat_template(const Tokenizer *tokenizer);
 
-/* False (RUNTIME_GGUF_EXPORT_FAILED) when GGUF cannot say this tokenizer; ask before writing. */
-bool tokenizer_can_write_gguf(const Tokenizer *tokenizer, Err *err);
+/* False (RUNTIME_GGUF_EXPORT_FAILED) when GGUF cannot say this tokenizer; ask before writing.
+ * `n_rows` is the number of the model's embeddings: a GGUF file has as many tokens, so added tokens
+ * beyond them are left out, as the converter does. */
+bool tokenizer_can_write_gguf(const Tokenizer *tokenizer, int64_t n_rows, Err *err);
 /* Writes the tokenizer.* keys as llama.cpp's converter does (a GGUF source: its own, copied). */
-void tokenizer_write_gguf(const Tokenizer *tokenizer, GgufWriter *writer);
+void tokenizer_write_gguf(const Tokenizer *tokenizer, int64_t n_rows, GgufWriter *writer);
 /* Writes tokenizer.json and tokenizer_config.json (a folder source: its files copied) so that
  * transformers loads them. */
 bool tokenizer_write_folder(const Tokenizer *tokenizer, const char *folder, Err *err);

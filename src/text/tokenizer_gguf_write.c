@@ -77,10 +77,10 @@ static Str written_text(const Tokenizer *t, int32_t id, char **blob)
     return written;
 }
 
-static void write_tokens(const Tokenizer *t, GgufWriter *writer)
+static void write_tokens(const Tokenizer *t, size_t n, GgufWriter *writer)
 {
     const Vocab *vocab = &t->vocab;
-    size_t n = (size_t)vocab->size, bytes = 0;
+    size_t bytes = 0;
     Str *texts = heap_resize(NULL, (n + 1) * sizeof(*texts));
     int32_t *kinds = heap_resize(NULL, (n + 1) * sizeof(*kinds));
     for (size_t i = 0; i < n; i++)
@@ -99,10 +99,9 @@ static void write_tokens(const Tokenizer *t, GgufWriter *writer)
 }
 
 /* SentencePiece: scores for merges; tokens cut out of the text get the converter's -1000. */
-static void write_scores(const Tokenizer *t, GgufWriter *writer)
+static void write_scores(const Tokenizer *t, size_t n, GgufWriter *writer)
 {
-    size_t n = (size_t)t->vocab.size;
-    float *scores = heap_resize(NULL, (n + 1) * sizeof(*scores));
+    float *scores = heap_resize(NULL, ((size_t)t->vocab.size + 1) * sizeof(*scores));
     bool found = find_scores(t, scores);
     must(found);
     for (size_t i = 0; i < n; i++) {
@@ -156,11 +155,25 @@ static void write_choice(GgufWriter *writer, const char *key, Choice choice)
         gguf_put_bool(writer, key, choice == CHOICE_YES);
 }
 
-bool tokenizer_can_write_gguf(const Tokenizer *tokenizer, Err *err)
+/* Whether `n` rows hold all tokens but added ones: of pictures, say, in text models. */
+static bool rows_suffice(const Tokenizer *t, int64_t n)
 {
-    if (tokenizer->gguf != NULL || tokenizer->row != NULL)
+    bool fits = n <= t->vocab.size;
+    for (int64_t i = n; fits && i < t->vocab.size; i++)
+        fits = !t->vocab.in_model[i];
+    return fits;
+}
+
+bool tokenizer_can_write_gguf(const Tokenizer *tokenizer, int64_t n_rows, Err *err)
+{
+    if (tokenizer->gguf != NULL)
         return true;
     ErrCode code = ERR_RUNTIME_GGUF_EXPORT_FAILED;
+    if (!rows_suffice(tokenizer, n_rows))
+        return err_set(err, code, "the tokenizer has %d tokens and the model %lld rows of them",
+                       (int)tokenizer->vocab.size, (long long)n_rows);
+    if (tokenizer->row != NULL)
+        return true;
     if (tokenizer->vocab.scheme == VOCAB_BYTES)
         return err_set(err, code, "the tokenizer's pre-tokenizer has no name in GGUF files");
     bool space_prefix = false;
@@ -171,7 +184,7 @@ bool tokenizer_can_write_gguf(const Tokenizer *tokenizer, Err *err)
     return can || err_set(err, code, "GGUF files have no words for the tokenizer's merges");
 }
 
-void tokenizer_write_gguf(const Tokenizer *t, GgufWriter *writer)
+void tokenizer_write_gguf(const Tokenizer *t, int64_t n_rows, GgufWriter *writer)
 {
     assert(t != NULL && writer != NULL);
     if (t->gguf != NULL) {
@@ -181,13 +194,14 @@ void tokenizer_write_gguf(const Tokenizer *t, GgufWriter *writer)
         return;
     }
     bool pieces = t->vocab.scheme == VOCAB_PIECES, space_prefix = false;
+    must(rows_suffice(t, n_rows));
     must(pieces ? is_sentencepiece(t, &space_prefix) : t->row != NULL); /* was asked before */
     gguf_put_str(writer, "tokenizer.ggml.model",
                  pieces ? STR(GGUF_MODEL_SCORES) : STR(GGUF_MODEL_BYTES));
     gguf_put_str(writer, "tokenizer.ggml.pre", pieces ? STR("default") : str_of(t->row->name));
-    write_tokens(t, writer);
+    write_tokens(t, (size_t)n_rows, writer);
     if (pieces)
-        write_scores(t, writer);
+        write_scores(t, (size_t)n_rows, writer);
     else
         write_merges(t, writer);
     if (pieces)
@@ -195,7 +209,7 @@ void tokenizer_write_gguf(const Tokenizer *t, GgufWriter *writer)
     for (int role = 0; role < ROLE_COUNT; role++) {
         Buf key = {0};
         buf_printf(&key, "tokenizer.ggml.%s_token_id", role_infos[role].gguf);
-        if (t->special[role] != TOKEN_NONE)
+        if (t->special[role] != TOKEN_NONE && t->special[role] < n_rows)
             gguf_put_u32(writer, key.data, (uint32_t)t->special[role]);
         buf_free(&key);
     }

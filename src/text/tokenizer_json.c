@@ -502,10 +502,11 @@ static bool load_beside(const char *folder, const char *name, Json **json, Arena
     return *json != NULL;
 }
 
+/* The template's own file wins over what tokenizer_config.json says, as in transformers. */
 static bool read_template_file(Tokenizer *t, const char *folder, Arena *out, Err *err)
 {
     const char *path = path_join(out, folder, "chat_template.jinja");
-    if (t->chat_template.len > 0 || !path_exists(path))
+    if (!path_exists(path))
         return true;
     return file_read(path, TEMPLATE_MAX_BYTES, out, &t->chat_template, ERR_DEP_MODEL_LOAD_FAILED,
                      err);

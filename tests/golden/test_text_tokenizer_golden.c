@@ -273,13 +273,13 @@ static int print_speed(const Tokenizer *t, Str text)
 
 static int write_gguf(const Tokenizer *t, const char *path, Err *err)
 {
-    if (!tokenizer_can_write_gguf(t, err))
+    if (!tokenizer_can_write_gguf(t, tokenizer_size(t), err))
         return fprintf(stderr, "%s\n", err->message), 1;
     GgufWriter *writer = gguf_writer_open(path, err);
     if (writer == NULL)
         return fprintf(stderr, "%s\n", err->message), 1;
     gguf_put_str(writer, "general.architecture", STR("llama"));
-    tokenizer_write_gguf(t, writer);
+    tokenizer_write_gguf(t, tokenizer_size(t), writer);
     gguf_writer_begin_data(writer);
     return gguf_writer_commit(writer, err) ? 0 : (fprintf(stderr, "%s\n", err->message), 1);
 }

@@ -5,6 +5,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -367,18 +368,48 @@ static void expect_same(const Tokenizer *a, const Tokenizer *b)
     }
 }
 
-static Gguf write_and_open(const Tokenizer *t, const char *path)
+static Gguf write_rows(const Tokenizer *t, int64_t n_rows, const char *path)
 {
     Err err = {0};
     Gguf gguf;
-    assert_true(tokenizer_can_write_gguf(t, &err));
+    assert_true(tokenizer_can_write_gguf(t, n_rows, &err));
     GgufWriter *writer = gguf_writer_open(path, &err);
     assert_non_null(writer);
-    tokenizer_write_gguf(t, writer);
+    tokenizer_write_gguf(t, n_rows, writer);
     gguf_writer_begin_data(writer);
     if (!gguf_writer_commit(writer, &err) || !gguf_open(&gguf, path, &arena, &err))
         fail_msg("%s", err.message);
     return gguf;
+}
+
+static Gguf write_and_open(const Tokenizer *t, const char *path)
+{
+    return write_rows(t, tokenizer_size(t), path);
+}
+
+/* Gemma 3's text models have a token for pictures, and no row for it. */
+static void added_tokens_beyond_the_rows_are_left_out_of_gguf(void **state)
+{
+    Err err = {0};
+    Json *json = NULL;
+    Tokenizer *all = plain_tokenizer(&json);
+    const int32_t size = tokenizer_size(all);
+    Gguf gguf = write_rows(all, size - 1, "tokenizer-rows.gguf");
+    Tokenizer *fewer = tokenizer_from_gguf(&gguf, &arena, &err);
+    assert_non_null(fewer);
+    assert_int_equal(tokenizer_size(fewer), size - 1);
+    assert_int_equal(tokenizer_eos(all), size - 1);
+    assert_int_equal(tokenizer_eos(fewer), TOKEN_NONE);
+    assert_int_equal(tokenizer_find(fewer, STR("<s>")), size - 2);
+    assert_false(tokenizer_can_write_gguf(all, size + 1, &err));
+    err = (Err){0};
+    assert_false(tokenizer_can_write_gguf(all, 255, &err));
+    assert_int_equal(err.code, ERR_RUNTIME_GGUF_EXPORT_FAILED);
+    tokenizer_close(fewer);
+    tokenizer_close(all);
+    gguf_close(&gguf);
+    json_free(json);
+    assert_int_equal(remove("tokenizer-rows.gguf"), 0);
 }
 
 static void json_to_gguf_to_folder_keeps_the_ids(void **state)
@@ -420,6 +451,32 @@ static void json_to_gguf_to_folder_keeps_the_ids(void **state)
     folder_remove("tokenizer-test");
 }
 
+/* transformers takes the file, too. */
+static void the_template_file_wins(void **state)
+{
+    Err err = {0};
+    Json *json = NULL;
+    Tokenizer *first = plain_tokenizer(&json);
+    folder_remove("tokenizer-both");
+    assert_true(folder_make("tokenizer-both", ERR_INTERNAL_ERROR, &err));
+    Gguf gguf = write_and_open(first, "tokenizer-both/a.gguf");
+    Tokenizer *second = tokenizer_from_gguf(&gguf, &arena, &err);
+    assert_non_null(second);
+    assert_true(tokenizer_write_folder(second, "tokenizer-both", &err));
+    FILE *file = fopen("tokenizer-both/chat_template.jinja", "w");
+    assert_true(fputs("{{ y }}", file) >= 0 && fclose(file) == 0);
+    Tokenizer *third = tokenizer_from_folder("tokenizer-both", &arena, &err);
+    assert_non_null(third);
+    assert_true(str_eq_text(tokenizer_chat_template(second), "{{ x }}"));
+    assert_true(str_eq_text(tokenizer_chat_template(third), "{{ y }}"));
+    tokenizer_close(third);
+    tokenizer_close(second);
+    tokenizer_close(first);
+    gguf_close(&gguf);
+    json_free(json);
+    folder_remove("tokenizer-both");
+}
+
 /* Steps that no name stands for cannot be written, and are refused before anything is. */
 static void unnamed_pre_tokenizers_are_refused_for_gguf(void **state)
 {
@@ -431,7 +488,7 @@ static void unnamed_pre_tokenizers_are_refused_for_gguf(void **state)
     apply_patch(json, patch);
     Tokenizer *t = tokenizer_from_json(json, NULL, NULL, &arena, &err);
     assert_non_null(t);
-    assert_false(tokenizer_can_write_gguf(t, &err));
+    assert_false(tokenizer_can_write_gguf(t, tokenizer_size(t), &err));
     assert_int_equal(err.code, ERR_RUNTIME_GGUF_EXPORT_FAILED);
     tokenizer_close(t);
     json_free(patch);
@@ -477,6 +534,8 @@ int main(void)
         cmocka_unit_test(ends_are_those_of_the_source_under_a_normalizer),
         cmocka_unit_test(a_long_word_is_not_quadratic),
         cmocka_unit_test(unsupported_constructs_are_named),
+        cmocka_unit_test(added_tokens_beyond_the_rows_are_left_out_of_gguf),
+        cmocka_unit_test(the_template_file_wins),
         cmocka_unit_test(json_to_gguf_to_folder_keeps_the_ids),
         cmocka_unit_test(unnamed_pre_tokenizers_are_refused_for_gguf),
         cmocka_unit_test(unicode_is_that_of_the_oracle),
