@@ -66,10 +66,12 @@ static void print_result(Measure *m)
     const char *format =
         m->options.json
             ? "{\"engine\": \"backpropagate\", \"case\": \"%s,%d,%d,%d,%s\", \"tok_s\": %.0f, "
-              "\"peak_gib\": %.2f, \"planned_gib\": %.2f, \"first_step_s\": %.2f, \"begin_s\": %.2f, \"step_ms\": %.2f, "
+              "\"peak_gib\": %.2f, \"planned_gib\": %.2f, \"first_step_s\": %.2f, "
+              "\"begin_s\": %.2f, \"step_ms\": %.2f, "
               "\"best_ms\": %.2f, \"sm_mhz\": %.0f, \"loss\": %.4f, \"card\": \"%s\"}\n"
-            : "%s,%d,%d,%d,%s: %.0f tokens/s, %.2f GiB (planned %.2f), first step done at %.2f s (begun %.2f), "
-              "step %.2f ms (best %.2f), %.0f MHz, loss %.4f, %s\n";
+            : "%s,%d,%d,%d,%s: %.0f tokens/s, %.2f GiB (planned %.2f), "
+              "first step done at %.2f s (begun %.2f), step %.2f ms (best %.2f), %.0f MHz, "
+              "loss %.4f, %s\n";
     printf(format, b->model, b->batch, b->seq, (int)b->rank, b->memory, tokens / step,
            (double)(m->peak_bytes - m->base_bytes) * gib,
            (double)(plan->weights + plan->run + plan->step + plan->other) * gib,
