@@ -275,6 +275,7 @@ static void fill_options(TrainJob *job)
         o->segments = SEGMENT_OFFLOAD;
     o->memory_limit = (uint64_t)(settings_number(s, OPTION_MEMORY_GB, 0) * 1e9);
     o->profile = settings_flag(s, OPTION_PROFILE);
+    o->no_oom_recovery = settings_flag(s, OPTION_NO_OOM_RECOVERY);
     o->resume_from = job->resume_from;
     o->sink = on_train_event;
     o->sink_context = job;

@@ -305,3 +305,27 @@ void packer_next(Packer *packer, DataCursor *cursor, Microbatch *mb)
     if (cursor->microbatch == microbatches(packer))
         *cursor = (DataCursor){.epoch = cursor->epoch + 1};
 }
+
+void packer_name_rows(const Packer *packer, const DataCursor *cursor, Buf *text)
+{
+    enum { NAMED_MAX = 16 };
+    const Dataset *dataset = packer->dataset;
+    const bool many_files = dataset->examples[dataset->n_examples - 1].file > 0;
+    const int64_t from = cursor->microbatch * packer->options.rows;
+    const int64_t to = min_i64(from + packer->options.rows, packer->n_packs);
+    int64_t count = 0;
+    must(packer->epoch == cursor->epoch && from < to);
+    buf_text(text, "lines");
+    for (int64_t i = from; i < to; i++) {
+        for (int64_t e = packer->packs[packer->pack_order[i]].first; e >= 0; e = packer->next[e]) {
+            const Example *example = &dataset->examples[e];
+            if (++count > NAMED_MAX)
+                continue;
+            buf_printf(text, "%s %d", count > 1 ? "," : "", example->line);
+            if (many_files)
+                buf_printf(text, " of file %d", example->file + 1);
+        }
+    }
+    if (count > NAMED_MAX)
+        buf_printf(text, " and %lld more", (long long)(count - NAMED_MAX));
+}

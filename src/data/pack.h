@@ -53,5 +53,8 @@ typedef struct DataCursor {
 int64_t packer_left(Packer *packer, const DataCursor *cursor);
 /* Fills mb with the microbatch at the cursor and advances it (into the next epoch at the end). */
 void packer_next(Packer *packer, DataCursor *cursor, Microbatch *mb);
+/* Names the rows of the microbatch at the cursor, whose epoch was filled from last: "lines 3, 17"
+ * and their files when there are several. */
+void packer_name_rows(const Packer *packer, const DataCursor *cursor, Buf *text);
 
 #endif

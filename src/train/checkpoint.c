@@ -7,7 +7,8 @@
  *                    m, v   [n_params]   first and second moment
  *                    losses [N]          of every step
  *     __metadata__   backpropagate.checkpoint   one JSON object:
- *         schema 1 · step · epoch, microbatch (the next one) · loss_sum · tokens · run_id
+ *         schema 1 · step · epoch, microbatch (the next one) · loss_sum · tokens · halvings
+ *         run_id
  *         numbers {name: scalar}   options and data that decide the run's numbers
  *         options                  the caller's options as text, or null
  *         adapter {r, alpha, targets, methods, n_params} ·
@@ -140,6 +141,7 @@ static void metadata_text(const CheckpointOwner *owner, const CheckpointState *s
     json_put(json, "microbatch", json_new_int(state->cursor.microbatch));
     json_put(json, "loss_sum", json_new_double(state->loss_sum));
     json_put(json, "tokens", json_new_int(state->tokens));
+    json_put(json, "halvings", json_new_int(state->halvings));
     json_put(json, "run_id", json_new_text(state->run_id));
     json_put(json, "numbers", json_clone(state->numbers));
     json_put(json, "options", json_new_text(state->options_json));
@@ -285,12 +287,14 @@ static bool read_state(const StateFile *file, const char *folder, CheckpointStat
                    json_int(json_get(json, "microbatch"), -1)},
         .loss_sum = json_double(json_get(json, "loss_sum"), 0),
         .tokens = json_int(json_get(json, "tokens"), -1),
+        .halvings = (int32_t)json_int(json_get(json, "halvings"), 0),
         .run_id = json_text(json_get(json, "run_id")),
         .options_json = json_text(json_get(json, "options")),
         .numbers = json_get(json, "numbers"),
     };
     if (state->step < 1 || state->cursor.epoch < 0 || state->cursor.microbatch < 0 ||
-        state->tokens < 0 || state->run_id == NULL || !json_is_object(state->numbers))
+        state->tokens < 0 || state->halvings < 0 || state->halvings > CHECKPOINT_MAX_HALVINGS ||
+         state->run_id == NULL || !json_is_object(state->numbers))
         return invalid(folder, "has incomplete metadata", err);
     if (!find_parts(file, folder, parts, err))
         return false;

@@ -10,7 +10,7 @@
 #include "data/pack.h"
 #include "model/adapter.h"
 
-enum { CHECKPOINT_SCHEMA = 1 };
+enum { CHECKPOINT_SCHEMA = 1, CHECKPOINT_MAX_HALVINGS = 16 };
 
 /* Parameters and moments as host vectors [adapter->n_params]. */
 typedef struct TrainVectors {
@@ -22,6 +22,7 @@ typedef struct CheckpointState {
     DataCursor cursor;        /* next microbatch */
     double loss_sum;          /* sum of step losses so far, for the mean */
     int64_t tokens;           /* trained on so far */
+    int32_t halvings;         /* how often memory ran out and the batch was made smaller */
     const char *run_id;
     const char *options_json; /* the caller's own text, or NULL */
     Json *numbers;            /* flat object of scalars: what decides the run's numbers (resume.c);

@@ -29,6 +29,7 @@ typedef struct Event {
     double seconds_left;
     int64_t memory_bytes;        /* process peak, or what of the device is in use */
     int64_t step_tokens, loss_tokens;
+    int64_t batch_size, accumulation; /* from now on */
     double epoch;                /* passes over the data done so far */
     const char *path;            /* checkpoint folder, or the adapter folder at the end */
     RunStatus status;            /* RUN_ENDED */

@@ -8,6 +8,7 @@
 #include "train/step.h"
 
 #include <math.h>
+#include <string.h>
 
 /* AdamW as transformers' TrainingArguments default it. */
 static const float beta1 = 0.9f, beta2 = 0.999f, epsilon = 1e-8f;
@@ -185,19 +186,25 @@ static void count_tokens(const StepInput *input, StepStats *stats)
 bool step_run(Stepper *s, const StepInput *input, StepStats *stats, Err *err)
 {
     must(input->n_microbatches > 0 && input->step >= 1 && input->step <= INT32_MAX);
-    *stats = (StepStats){0};
+    *stats = (StepStats){.bad_microbatch = -1};
     count_tokens(input, stats);
     must(stats->loss_tokens > 0); /* the dataset holds no example without loss */
     const StepState state = {.lr = (float)input->lr, .step = (int32_t)input->step,
                              .inv_loss_tokens = (float)(1.0 / (double)stats->loss_tokens)};
     double sum = 0;
     for (int32_t i = 0; i < input->n_microbatches; i++) {
-        sum += run_microbatch(s, &input->microbatches[i], state);
+        const double nll = run_microbatch(s, &input->microbatches[i], state);
+        if (!isfinite(nll) && stats->bad_microbatch < 0)
+            stats->bad_microbatch = i;
+        sum += nll;
         if (input->poll != NULL)
             input->poll(input->poll_context);
     }
     const double sum_squares = gradient_sum_squares(s);
     const char *device_error = s->setup.backend->finish(s->setup.backend);
+    if (device_error != NULL && strstr(device_error, "out of memory") != NULL)
+        return err_set(err, ERR_RUNTIME_OUT_OF_MEMORY, "step %lld ran out of memory: %s",
+                       (long long)input->step, device_error);
     if (device_error != NULL)
         return err_set(err, ERR_RUNTIME_TRAINING_FAILED, "step %lld failed on the device: %s",
                        (long long)input->step, device_error);

@@ -55,6 +55,7 @@ typedef struct StepStats {
     double grad_norm; /* before clipping */
     int64_t tokens, loss_tokens;
     double mean_context; /* keys that a token sees, on average */
+    int32_t bad_microbatch; /* the first whose loss is not finite, -1 when there is none */
 } StepStats;
 
 /* Puts model, parameters and inputs into the slabs. host: lives as long as the stepper; records:
@@ -66,8 +67,9 @@ void step_load(Stepper *stepper, const TrainVectors *vectors);
 void step_store(Stepper *stepper, const TrainVectors *vectors);
 
 /* The microbatches of step `step` (from 1), all prepared. False before anything was updated:
- * RUNTIME_TRAINING_DIVERGED when loss or gradient is not finite, RUNTIME_TRAINING_FAILED with the
- * text of a device error. poll, if given, is called after each microbatch. */
+ * RUNTIME_TRAINING_DIVERGED when loss or gradient is not finite, RUNTIME_OUT_OF_MEMORY when the
+ * device has none, RUNTIME_TRAINING_FAILED with the text of any other device error. poll, if
+ * given, is called after each microbatch. */
 typedef struct StepInput {
     const Microbatch *microbatches;
     int32_t n_microbatches;

@@ -40,6 +40,7 @@ typedef struct TrainOptions {
     SegmentMode segments;     /* at least this; more is chosen when it does not fit */
     uint64_t memory_limit;    /* bytes the process may use; 0 = what is available less a reserve */
     bool profile;             /* time every op */
+    bool no_oom_recovery;     /* running out of memory ends the run */
     const float *start_values; /* [n_params] where a new run starts; NULL: the seed's values */
     float *end_values;        /* [n_params] filled with what the run ends in; NULL: not wanted */
     const char *resume_from;  /* a checkpoint-N folder, or NULL */
@@ -87,6 +88,14 @@ typedef struct TrainResult {
  * result holds what was done until then. */
 bool train_run(Model *model, Adapter *adapter, const Dataset *dataset, Backend *backend,
                const TrainOptions *options, Arena *out, TrainResult *result, Err *err);
+
+/* When memory runs out the batch is made smaller (TRAIN_MAX_HALVINGS times in a run at most) and
+ * accumulation larger by the same factor, and the step is done again: same data in the same order.
+ * RUNTIME_OOM_RECOVERY_EXHAUSTED when that does not help, RUNTIME_GPU_OOM when it is not wanted. */
+enum { TRAIN_MAX_HALVINGS = 3 };
+/* The batch after one halving: the largest divisor that is at most half, so that a step holds the
+ * same sequences; 0 when there is none. */
+int32_t train_halved(int32_t batch_size);
 
 /* The memory plan alone (same code on the plan backend). batch_size 0 in options: the largest of
  * 8, 4, 2, 1 that fits with the segments asked for, else the largest that fits at the last stage

@@ -48,6 +48,10 @@ typedef struct Run {
     int64_t steps;
     int64_t first_step;    /* steps done before this process */
     int64_t saved_step;    /* of the last committed checkpoint */
+    int64_t placed_step;   /* when memory was last taken */
+    int32_t batch_size;    /* asked for, or chosen at the start of the run */
+    int32_t accumulation;  /* microbatches a step: the option's, times what halvings took away */
+    size_t host_base;      /* of host, before the data's memory */
     double last_loss;
     double start, step_seconds; /* step_seconds: smoothed */
     double machine_flops;       /* measured product rate; 0 = not known */
@@ -198,18 +202,38 @@ static bool load_start(Run *run, Err *err)
     return true;
 }
 
-/* Decides batch size and segments. A resumed run keeps the batch size that it was started with. */
+int32_t train_halved(int32_t batch_size)
+{
+    for (int32_t half = batch_size / 2; half > 0; half--) {
+        if (batch_size % half == 0)
+            return half;
+    }
+    return 0;
+}
+
+/* Decides batch size and segments. A resumed run keeps the batch size that it was started with, and
+ * what running out of memory has made of it. */
 static bool make_plan(Run *run, Err *err)
 {
     TrainOptions options = *run->options;
+    run->host_base = arena_mark(&run->host);
+    if (options.batch_size == 0)
+        options.batch_size = run->batch_size;
     if (options.batch_size == 0 && run->state.numbers != NULL)
         options.batch_size = resume_batch_size(run->state.numbers);
+    run->batch_size = options.batch_size;
+    for (int32_t i = 0; i < run->state.halvings && options.batch_size > 1; i++)
+        options.batch_size = train_halved(options.batch_size);
     MemoryPlan *plan = &run->result->plan;
     if (!train_plan(run->model, run->adapter, run->dataset, run->backend, &options, plan, err))
         return false;
+    if (run->batch_size == 0)
+        run->batch_size = plan->batch_size;
+    run->accumulation = options.accumulation * (run->batch_size / plan->batch_size);
     /* What the process holds now includes the start vectors; in host memory they move into the
      * run's slab and are given back before the first step. A new run's moments are untouched. */
-    const size_t vectors = options.resume_from == NULL ? 1 : 3;
+    const bool fresh = options.resume_from == NULL && run->state.step == 0;
+    const size_t vectors = fresh ? 1 : 3;
     const size_t bytes = vectors * (size_t)run->adapter->n_params * sizeof(float);
     if (run->backend->traits.memory == MEMORY_HOST && plan->other > bytes)
         plan->other -= bytes;
@@ -223,12 +247,12 @@ static bool make_data(Run *run, Err *err)
     const PackOptions pack = plan_pack_options(o, plan->batch_size);
     run->packer = packer_make(run->dataset, &pack, &run->host);
     must(packer_tokens(run->packer) == plan->tokens);
-    run->microbatches = arena_array(&run->host, Microbatch, o->accumulation);
-    for (int32_t i = 0; i < o->accumulation; i++)
+    run->microbatches = arena_array(&run->host, Microbatch, run->accumulation);
+    for (int32_t i = 0; i < run->accumulation; i++)
         microbatch_make(&run->microbatches[i], plan->tokens, &run->host);
     run->steps = o->steps;
     if (o->steps == 0) {
-        const int64_t per_epoch = ceil_div(packer_microbatches(run->packer), o->accumulation);
+        const int64_t per_epoch = ceil_div(packer_microbatches(run->packer), run->accumulation);
         const double steps = ceil(o->epochs * (double)per_epoch);
         if (!setting(steps <= TRAIN_MAX_STEPS, "the epochs ask for more than 100,000,000 steps",
                      err))
@@ -243,7 +267,7 @@ static bool make_state(Run *run, Err *err)
 {
     const TrainOptions *o = run->options;
     Json *numbers =
-        resume_numbers(o, run->steps, run->result->plan.batch_size, run->dataset, run->model);
+        resume_numbers(o, run->steps, run->batch_size, run->dataset, run->model);
     Json *loaded = run->state.numbers;
     const bool ok = loaded == NULL ||
                     checkpoint_compare(o->resume_from, "", loaded, numbers, err);
@@ -291,7 +315,87 @@ static bool place(Run *run, Err *err)
         run->vectors = (TrainVectors){adapter->values, adapter->m, adapter->v};
         arena_close(&run->vectors_arena);
     }
+    run->placed_step = run->state.step;
     return true;
+}
+
+/* Gives back what place and make_data took; the vectors stay. */
+static void unplace(Run *run)
+{
+    Backend *backend = run->backend;
+    Arena *const slabs[] = {&run->slabs.step, &run->slabs.run, &run->slabs.weights};
+    for (size_t i = 0; i < COUNT_OF(slabs); i++) {
+        if (slabs[i]->capacity > 0)
+            backend->slab_close(backend, slabs[i]);
+    }
+    if (run->slabs.host.capacity > 0)
+        backend->host_slab_close(backend, &run->slabs.host);
+    run->model->backend = NULL;
+    run->model->weights = NULL;
+    run->adapter->values = run->adapter->grads = run->adapter->m = run->adapter->v = NULL;
+}
+
+/* Values and moments out of the slabs that are about to go. */
+static bool keep_vectors(Run *run, Err *err)
+{
+    step_store(&run->stepper, &run->vectors);
+    if (run->vectors_arena.capacity > 0)
+        return true; /* they were in an arena of their own all the time */
+    if (!arena_open(&run->vectors_arena, 0, err))
+        return false;
+    const size_t n = (size_t)run->adapter->n_params;
+    float *const from[] = {run->vectors.values, run->vectors.m, run->vectors.v};
+    float *to[3];
+    for (size_t i = 0; i < COUNT_OF(from); i++) {
+        to[i] = arena_array(&run->vectors_arena, float, n);
+        memcpy(to[i], from[i], n * sizeof(float));
+    }
+    run->vectors = (TrainVectors){to[0], to[1], to[2]};
+    return true;
+}
+
+/* A smaller batch, with memory planned anew and not yet taken. why: what ran out. */
+static bool halve(Run *run, const Err *why, Err *err)
+{
+    const int32_t batch = run->result->plan.batch_size;
+    unplace(run);
+    if (run->options->no_oom_recovery) {
+        err_set(err, ERR_RUNTIME_GPU_OOM, "%s", why->message);
+        return false;
+    }
+    const int32_t half = train_halved(batch);
+    if (run->state.halvings >= TRAIN_MAX_HALVINGS || half == 0)
+        return err_set(err, ERR_RUNTIME_OOM_RECOVERY_EXHAUSTED,
+                       "memory ran out at batch size %d after %d recoveries: %s", batch,
+                       run->state.halvings, why->message);
+    run->state.halvings++;
+    run->state.cursor.microbatch *= batch / half;
+    arena_rewind(&run->host, run->host_base);
+    arena_rewind(&run->records, 0);
+    if (!make_plan(run, err) || !make_data(run, err))
+        return false;
+    log_warn("oom_recovery_adjust", "step=%lld batch_size=%d->%d accumulation=%d reason=\"%s\"",
+             (long long)run->state.step + 1, batch, run->result->plan.batch_size,
+             run->accumulation, why->message);
+    emit(run, (Event){.kind = EVENT_OOM_RECOVERY, .batch_size = run->result->plan.batch_size,
+                      .accumulation = run->accumulation});
+    return true;
+}
+
+/* place, with ever smaller batches while memory runs out. */
+static bool place_what_fits(Run *run, Err *err)
+{
+    for (;;) {
+        Err why = {0};
+        if (place(run, &why))
+            return true;
+        if (why.code != ERR_RUNTIME_OUT_OF_MEMORY) {
+            *err = why;
+            return false;
+        }
+        if (!halve(run, &why, err))
+            return false;
+    }
 }
 
 static bool open_output(Run *run, Err *err)
@@ -307,7 +411,7 @@ static bool run_open(Run *run, Err *err)
         !arena_open(&run->records, 0, err) || !arena_open(&run->scratch, 0, err) ||
         !arena_open(&run->vectors_arena, 0, err) || !open_output(run, err) ||
         !load_start(run, err) || !make_plan(run, err) || !make_data(run, err) ||
-        !make_state(run, err) || !place(run, err))
+        !make_state(run, err) || !place_what_fits(run, err))
         return false;
     emit(run, (Event){.kind = o->resume_from != NULL ? EVENT_RUN_RESUMED : EVENT_RUN_STARTED,
                       .path = o->resume_from});
@@ -316,19 +420,8 @@ static bool run_open(Run *run, Err *err)
 
 static void run_close(Run *run)
 {
-    Backend *backend = run->backend;
     json_free(run->state.numbers);
-    if (run->slabs.host.capacity > 0)
-        backend->host_slab_close(backend, &run->slabs.host);
-    if (run->slabs.step.capacity > 0)
-        backend->slab_close(backend, &run->slabs.step);
-    if (run->slabs.run.capacity > 0)
-        backend->slab_close(backend, &run->slabs.run);
-    if (run->slabs.weights.capacity > 0)
-        backend->slab_close(backend, &run->slabs.weights);
-    run->model->backend = NULL;
-    run->model->weights = NULL;
-    run->adapter->values = run->adapter->grads = run->adapter->m = run->adapter->v = NULL;
+    unplace(run);
     arena_close(&run->scratch);
     arena_close(&run->records);
     output_close(&run->folder);
@@ -340,7 +433,8 @@ static void run_close(Run *run)
 
 static bool save_checkpoint(Run *run, Err *err)
 {
-    step_store(&run->stepper, &run->vectors);
+    if (run->slabs.run.capacity > 0) /* else keep_vectors has them */
+        step_store(&run->stepper, &run->vectors);
     const CheckpointOwner owner = owner_of(run);
     if (!checkpoint_save(run->options->output, &owner, &run->state, &run->vectors, &run->scratch,
                          err))
@@ -380,7 +474,7 @@ static bool save_adapter(Run *run, Err *err)
 /* After the first step of this process every mark stays where it is. */
 static void check_allocation(Run *run)
 {
-    if (run->state.step == run->first_step + 1) {
+    if (run->state.step == run->placed_step + 1) {
         run->host_mark = arena_mark(&run->host);
         run->records_peak = run->records.peak;
     }
@@ -389,12 +483,25 @@ static void check_allocation(Run *run)
     must(arena_mark(&run->scratch) == 0);
 }
 
+/* A loss that is not a number comes from some row, or from what came before: says which rows. */
+static void name_rows(const Run *run, int32_t microbatch, Err *err)
+{
+    const DataCursor at = {run->state.cursor.epoch, run->state.cursor.microbatch + microbatch};
+    const Err plain = *err;
+    Buf rows = {0};
+    packer_name_rows(run->packer, &at, &rows);
+    *err = (Err){0};
+    err_set(err, plain.code, "%s (%s)", plain.message, rows.data);
+    buf_free(&rows);
+}
+
 static bool one_step(Run *run, Err *err)
 {
     const TrainOptions *o = run->options;
     const double start = os_now();
     const int64_t step = run->state.step + 1;
-    const int32_t n = (int32_t)min_i64(o->accumulation,
+    const DataCursor before = run->state.cursor;
+    const int32_t n = (int32_t)min_i64(run->accumulation,
                                        packer_left(run->packer, &run->state.cursor));
     for (int32_t i = 0; i < n; i++)
         packer_next(run->packer, &run->state.cursor, &run->microbatches[i]);
@@ -404,8 +511,12 @@ static bool one_step(Run *run, Err *err)
         .poll = announce_stop, .poll_context = run,
     };
     StepStats stats;
-    if (!step_run(&run->stepper, &input, &stats, err))
+    if (!step_run(&run->stepper, &input, &stats, err)) {
+        run->state.cursor = before;
+        if (stats.bad_microbatch >= 0)
+            name_rows(run, stats.bad_microbatch, err);
         return false;
+    }
     run->state.step = step;
     run->state.loss_sum += stats.loss;
     run->state.tokens += stats.tokens;
@@ -416,12 +527,44 @@ static bool one_step(Run *run, Err *err)
     return true;
 }
 
+/* The step that failed has changed nothing, so what was learnt before it can be kept, unless it is
+ * what the failure comes from. Memory after any other error of a device is not to be trusted. */
+static void keep_last_state(Run *run, ErrCode code)
+{
+    const bool intact = code == ERR_RUNTIME_TRAINING_DIVERGED || code == ERR_RUNTIME_GPU_OOM ||
+                        code == ERR_RUNTIME_OOM_RECOVERY_EXHAUSTED;
+    if (!intact || run->state.step <= run->saved_step)
+        return;
+    if (run->slabs.run.capacity > 0)
+        step_store(&run->stepper, &run->vectors);
+    for (int64_t i = 0; i < run->adapter->n_params; i++) {
+        if (!isfinite(run->vectors.values[i]) || !isfinite(run->vectors.v[i]))
+            return;
+    }
+    Err err = {0};
+    if (!save_checkpoint(run, &err))
+        log_warn("state_not_kept", "reason=\"%s\"", err.message);
+}
+
+/* After a step that ran out of memory before it changed anything: ready to do it again. */
+static bool recover(Run *run, const Err *why, Err *err)
+{
+    return keep_vectors(run, err) && halve(run, why, err) && place_what_fits(run, err);
+}
+
 static bool run_loop(Run *run, Err *err)
 {
     const int64_t every = run->options->save_steps;
     while (run->state.step < run->steps && !stop_asked(run)) {
-        if (!one_step(run, err))
+        Err why = {0};
+        if (!one_step(run, &why)) {
+            if (why.code == ERR_RUNTIME_OUT_OF_MEMORY && recover(run, &why, err))
+                continue;
+            if (!err_is_set(err))
+                *err = why;
+            keep_last_state(run, err->code);
             return false;
+        }
         if (every > 0 && run->state.step % every == 0 && !save_checkpoint(run, err))
             return false;
     }
@@ -477,7 +620,7 @@ static void fill_result(Run *run, bool ok)
 static void check_plan(const Run *run)
 {
     const TrainResult *result = run->result;
-    if (run->state.step == run->first_step)
+    if (run->state.step == run->placed_step || run->slabs.run.capacity == 0)
         return;
     must(result->used_weights == result->plan.weights);
     must(result->used_run == result->plan.run);

@@ -123,6 +123,13 @@ static void assert_nothing_partial(Scene *scene, const char *folder)
     }
 }
 
+/* Every n-th operation; all of them in `tests/prove/faults.sh`. */
+static uint64_t stride(void)
+{
+    const char *text = getenv("FAULT_STRIDE");
+    return text != NULL ? strtoull(text, NULL, 10) : 7;
+}
+
 typedef struct Attempt {
     Scene *scene;
     MultiOptions options;
@@ -148,7 +155,7 @@ static void killed_anywhere(void **state)
     session(scene, &straight);
     const float *expected = adapter_of(scene, straight.train.output);
     Attempt a = {scene, options_of(scene, "killed"), FAULT_KILL, 0};
-    for (a.n = 1;; a.n++) {
+    for (a.n = 1;; a.n += stride()) {
         const size_t mark = arena_mark(&scene->fixture.arena);
         folder_remove(a.options.train.output);
         const int status = run_in_child(attempt, &a);
@@ -175,7 +182,7 @@ static void one_write_fails(void **state)
     const float *expected = adapter_of(scene, straight.train.output);
     const MultiOptions o = options_of(scene, "failed");
     uint64_t n = 1;
-    for (bool failed = true; failed; n++) {
+    for (bool failed = true; failed; n += stride()) {
         const size_t mark = arena_mark(&scene->fixture.arena);
         folder_remove(o.train.output);
         MultiResult result;
