@@ -1,4 +1,5 @@
-/* api_train.c — bp_train: options to a run, from the data file to OUT/lora and the history.
+/* api_train.c — bp_train: options to a run, from the data file to OUT/lora (OUT/model where every
+ * weight is trained) and the history.
  *
  * Order: the data path is checked before the model is opened, the data before anything is placed on
  * a device. A resumed run takes every option that was not given from its checkpoint.
@@ -12,6 +13,8 @@
 #include "core/file.h"
 #include "core/log.h"
 #include "core/os.h"
+#include "export/export.h"
+#include "model/full.h"
 #include "model/generate.h"
 #include "runs/history.h"
 #include "train/checkpoint.h"
@@ -134,10 +137,30 @@ static int64_t preset_rank(const Model *model, unsigned targets, int64_t wanted)
     return r;
 }
 
+/* Options of adapters have no meaning where there is none. */
+static bool make_full(TrainJob *job)
+{
+    bp_trainer *t = job->t;
+    static const OptionId foreign[] = {OPTION_LORA_R, OPTION_LORA_ALPHA, OPTION_LORA_TARGETS,
+                                       OPTION_USE_DORA, OPTION_USE_RSLORA};
+    for (size_t i = 0; i < COUNT_OF(foreign); i++) {
+        const char *text = settings_text(&t->settings, foreign[i]);
+        if (strcmp(text, option_rows[foreign[i]].fallback) == 0)
+            continue;
+        err_set(&t->err, ERR_CONFIG_INVALID_SETTING, "--%s is for adapters; --mode full has none",
+                option_rows[foreign[i]].flag);
+        return err_hint(&t->err, "Leave out --%s, or --mode full", option_rows[foreign[i]].flag);
+    }
+    job->adapter = full_make(&t->model, &job->arena);
+    return true;
+}
+
 static bool make_adapter(TrainJob *job)
 {
     bp_trainer *t = job->t;
     const Settings *s = &t->settings;
+    if (settings_is(s, OPTION_MODE, "full"))
+        return make_full(job);
     bool fast = settings_is(s, OPTION_LORA_PRESET, "fast");
     const char *targets = settings_text(s, OPTION_LORA_TARGETS);
     if (strcmp(targets, "auto") == 0)
@@ -239,6 +262,42 @@ static void on_train_event(void *context, const Event *event)
     buf_free(&text);
 }
 
+static bool is_full(const TrainJob *job)
+{
+    return adapter_has(job->adapter, ADAPTER_FULL);
+}
+
+/* The trained model as a folder that transformers loads, in bf16. */
+static bool save_model(void *context, const float *values, const char *folder, Err *err)
+{
+    TrainJob *job = context;
+    bp_trainer *t = job->t;
+    Arena arena;
+    ExportResult result = {0};
+    assert(is_full(job));
+    if (!arena_open(&arena, 0, err))
+        return false;
+    const ExportOptions options = {.format = EXPORT_MERGED, .dtype = DTYPE_BF16,
+                                   .output = folder};
+    const bool ok = export_run(full_view(&t->model, job->adapter, values, &arena), NULL, NULL, NULL,
+                               t->tokenizer, &options, &arena, &result, err);
+    arena_close(&arena);
+    return ok;
+}
+
+/* From here on the handle's model is the trained one. */
+static bool take_model(TrainJob *job)
+{
+    bp_trainer *t = job->t;
+    model_close(&t->model);
+    t->model = (Model){0};
+    t->loaded = false;
+    t->base_path = arena_strdup(&t->arena, job->result.adapter_path);
+    t->adapter_folder = NULL;
+    t->loaded = model_open(&t->model, t->base_path, &t->arena, &t->err);
+    return t->loaded;
+}
+
 static void fill_options(TrainJob *job)
 {
     bp_trainer *t = job->t;
@@ -261,7 +320,10 @@ static void fill_options(TrainJob *job)
     o->accumulation = (int32_t)settings_int(s, OPTION_ACCUMULATION, 4);
     o->packing = !settings_flag(s, OPTION_NO_PACKING);
     o->curriculum = settings_flag(s, OPTION_CURRICULUM);
-    o->lr = settings_number(s, OPTION_LR, 2e-4);
+    o->lr = is_full(job) && !settings_given(s, OPTION_LR) ? 2e-5
+                                                          : settings_number(s, OPTION_LR, 2e-4);
+    o->save_model = save_model;
+    o->save_context = job;
     o->weight_decay = settings_number(s, OPTION_WEIGHT_DECAY, 0.01);
     o->max_grad_norm = settings_number(s, OPTION_MAX_GRAD_NORM, 1);
     o->warmup_steps = settings_int(s, OPTION_WARMUP_STEPS, 0);
@@ -305,7 +367,7 @@ static Json *hyperparameters(const TrainJob *job)
     json_put(json, "warmup_steps", json_new_int(o->warmup_steps));
     json_put(json, "weight_decay", json_new_double(o->weight_decay));
     json_put(json, "lora_preset", json_new_text(settings_text(s, OPTION_LORA_PRESET)));
-    json_put(json, "mode", json_new_text("lora"));
+    json_put(json, "mode", json_new_text(settings_text(s, OPTION_MODE)));
     if (job->kind == SESSION_MULTI)
         multi_hyperparameters(job->t, json);
     return json;
@@ -471,9 +533,11 @@ static bool score_held_out(TrainJob *job)
     if (d->n_held_out == 0)
         return true;
     handle_phase(t, "Scoring held-out rows");
-    t->adapter_folder = job->result.adapter_path;
-    if (!handle_adapter(t, &job->arena, &adapter, &values))
-        return false;
+    if (!is_full(job)) {
+        t->adapter_folder = job->result.adapter_path;
+        if (!handle_adapter(t, &job->arena, &adapter, &values))
+            return false;
+    }
     MarkedSequence *sequences = arena_array(&job->arena, MarkedSequence, d->n_held_out);
     for (int64_t i = 0; i < d->n_held_out; i++) {
         const Example *e = &d->held_out[i];
@@ -508,7 +572,8 @@ static bool run_job(TrainJob *job)
     bool ok = train_run(&t->model, job->adapter, &job->dataset, &job->backend, &job->options,
                         &job->arena, &job->result, &t->err);
     if (ok && job->result.adapter_path != NULL)
-        ok = tokenizer_write_folder(t->tokenizer, job->result.adapter_path, &t->err);
+        ok = is_full(job) ? take_model(job)
+                          : tokenizer_write_folder(t->tokenizer, job->result.adapter_path, &t->err);
     if (ok && job->result.status == RUN_COMPLETED)
         ok = score_held_out(job);
     end_history(job);
@@ -523,7 +588,7 @@ static bool run_job(TrainJob *job)
             err_hint(&t->err, "No step was finished, so there is nothing to go on from");
         return false;
     }
-    if (ok) {
+    if (ok && !is_full(job)) {
         t->adapter_folder = arena_strdup(&t->arena, job->result.adapter_path);
         t->adapter_is_own = true;
     }

@@ -2,7 +2,7 @@
  *
  * A path, a preset's name, or a Hugging Face id that lies in the machine's cache. A GGUF file or a
  * model folder is a base; a folder with adapter_config.json is an adapter whose base it names; the
- * output folder of a run stands for its lora/. --base overrides the base.
+ * output folder of a run stands for its lora/ or model/. --base overrides the base.
  */
 #include "api/handle.h"
 
@@ -14,6 +14,7 @@
 #include "core/log.h"
 #include "core/os.h"
 #include "core/thread.h"
+#include "model/full.h"
 #include "model/preset.h"
 
 static bool holds_adapter(Arena *scratch, const char *folder)
@@ -48,6 +49,22 @@ static bool not_here(bp_trainer *t, const char *name)
                     preset->source);
 }
 
+/* The folder of a run without an adapter stands for the model of which it trained every weight. */
+static bool take_run_model(bp_trainer *t, const char **source)
+{
+    if (!path_exists(path_join(&t->arena, *source, "run_history.json")))
+        return true;
+    const char *model = path_join(&t->arena, *source, MODEL_FOLDER);
+    if (!path_exists(path_join(&t->arena, model, "config.json"))) {
+        err_set(&t->err, ERR_DEP_MODEL_LOAD_FAILED, "'%s' holds runs but neither adapter nor model",
+                *source);
+        return err_hint(&t->err, "Finish a run first: backprop train --resume RUN_ID -o %s",
+                        *source);
+    }
+    *source = model;
+    return true;
+}
+
 bool resolve_model(bp_trainer *t, const char *given)
 {
     if (given == NULL || *given == '\0')
@@ -60,12 +77,8 @@ bool resolve_model(bp_trainer *t, const char *given)
     t->adapter_folder = holds_adapter(&t->arena, source)        ? source
                         : holds_adapter(&t->arena, run_adapter) ? run_adapter
                                                                 : NULL;
-    if (t->adapter_folder == NULL &&
-        path_exists(path_join(&t->arena, source, "run_history.json"))) {
-        err_set(&t->err, ERR_DEP_MODEL_LOAD_FAILED, "'%s' holds runs but no adapter", source);
-        return err_hint(&t->err, "Finish a run first: backprop train --resume RUN_ID -o %s",
-                        source);
-    }
+    if (t->adapter_folder == NULL && !take_run_model(t, &source))
+        return false;
     t->base_path = *base != '\0' ? base : source;
     if (t->adapter_folder != NULL && *base == '\0')
         t->base_path = adapter_base_name(t->adapter_folder, &t->arena, &t->err);

@@ -250,7 +250,8 @@ static bool fill(Folder *f, const Tokenizer *tokenizer, uint64_t *bytes, Err *er
 /* Nothing there, an empty folder, or a model and its tokenizer: files of ours or of their kind. */
 static bool may_replace(const char *path, Arena *scratch, Err *err)
 {
-    static const char *const kinds[] = {".safetensors", ".json", ".txt", ".jinja", ".model"};
+    static const char *const kinds[] = {".safetensors", ".json",  ".txt",
+                                         ".jinja",       ".model", "run_id"};
     const char **names;
     size_t n = 0;
     if (!path_exists(path) || !folder_list(path, scratch, &names, &n))

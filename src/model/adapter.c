@@ -129,7 +129,7 @@ Adapter *adapter_make(const Model *model, const AdapterConfig *config, Arena *ou
         offset = b + per_row * shape.rows;
         rows += shape.rows;
     }
-    adapter->n_params = offset;
+    adapter->n_params = adapter->n_decayed = offset;
     adapter->n_norms = adapter_has(adapter, ADAPTER_DORA) ? rows : 0;
     assert(adapter->n_params > 0);
     return adapter;
@@ -167,4 +167,17 @@ void adapter_init_values(const Adapter *adapter, uint64_t seed, float *host_valu
         }
         memset(host_values + pair->b_offset, 0, (size_t)(r * pair->out) * sizeof(float));
     }
+}
+
+bool adapter_fits_backend(const Adapter *adapter, const Backend *backend, Err *err)
+{
+    if (adapter_has(adapter, ADAPTER_FULL) && backend->traits.memory == MEMORY_DEVICE) {
+        err_set(err, ERR_CONFIG_INVALID_SETTING, "full fine-tuning does not run on '%s' yet",
+                backend->traits.name);
+        return err_hint(err, "Pass --device cpu, or train an adapter: --mode lora");
+    }
+    if (!adapter_has(adapter, ADAPTER_DORA) || backend->run[PASS_FWD][OP_row_norms] != NULL)
+        return true;
+    err_set(err, ERR_CONFIG_INVALID_SETTING, "DoRA does not run on '%s' yet", backend->traits.name);
+    return err_hint(err, "Pass --device cpu, or train without --use-dora");
 }

@@ -22,7 +22,7 @@ typedef struct AdapterConfig {
     unsigned methods; /* ADAPTER_* */
 } AdapterConfig;
 
-enum { ADAPTER_RSLORA = 1, ADAPTER_DORA = 2 };
+enum { ADAPTER_RSLORA = 1, ADAPTER_DORA = 2, ADAPTER_FULL = 4 /* full.h */ };
 
 enum { ADAPTER_ALL_LINEAR = (1u << ROLE_LINEAR_COUNT) - 1 };
 
@@ -37,7 +37,10 @@ struct Adapter {
     AdapterConfig config;
     int64_t n_layers;
     AdapterPair *pairs;  /* [n_layers * ROLE_LINEAR_COUNT] */
+    struct FullParam *weights; /* with ADAPTER_FULL, in place of pairs */
+    int64_t n_weights;
     int64_t n_params;
+    int64_t n_decayed;   /* the first of them: weight decay is for these */
     float *values;       /* device, f32 [n_params]; NULL until adapter_place */
     float *grads;        /* NULL when not trained */
     float *m, *v;

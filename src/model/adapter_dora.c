@@ -51,11 +51,3 @@ void adapter_init_magnitudes(const Adapter *adapter, const Model *model, float *
     }
     heap_free(sum);
 }
-
-bool adapter_fits_backend(const Adapter *adapter, const Backend *backend, Err *err)
-{
-    if (!adapter_has(adapter, ADAPTER_DORA) || backend->run[PASS_FWD][OP_row_norms] != NULL)
-        return true;
-    err_set(err, ERR_CONFIG_INVALID_SETTING, "DoRA does not run on '%s' yet", backend->traits.name);
-    return err_hint(err, "Pass --device cpu, or train without --use-dora");
-}

@@ -33,6 +33,8 @@ void linear_group(const Model *model, int64_t layer, const Role *roles, int n, L
             specs[i].dw = model->grads->layers[layer].linear[role];
         if ((int)role < BIAS_COUNT)
             specs[i].bias.value = model->layers[layer].bias[role];
+        if ((int)role < BIAS_COUNT && model->grads != NULL)
+            specs[i].bias.grad = model->grads->layers[layer].bias[role];
         const AdapterPair *pair = pair_of(model, layer, role);
         if (pair == NULL)
             continue;

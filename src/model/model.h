@@ -90,7 +90,7 @@ typedef struct Layer {
 
 /* Gradients of base weights, device f32, for training them in full; an empty tensor = frozen. */
 typedef struct LayerGrads {
-    Tensor linear[ROLE_LINEAR_COUNT], norm[NORM_COUNT];
+    Tensor linear[ROLE_LINEAR_COUNT], norm[NORM_COUNT], bias[BIAS_COUNT];
 } LayerGrads;
 typedef struct ModelGrads {
     LayerGrads *layers;

@@ -193,9 +193,10 @@ bool checkpoint_save(const char *output, const CheckpointOwner *owner, const Che
     const char *path = checkpoint_path(output, state->step, scratch);
     Err why = {0};
     const char *partial = folder_begin(path, scratch, code, &why);
+    const bool full = adapter_has(owner->adapter, ADAPTER_FULL); /* the state holds all there is */
     bool ok = partial != NULL &&
-              adapter_save_peft(owner->adapter, owner->model, vectors->values, owner->base_name,
-                                partial, &why) &&
+              (full || adapter_save_peft(owner->adapter, owner->model, vectors->values,
+                                         owner->base_name, partial, &why)) &&
               write_state(partial, owner, state, &parts, scratch, &why) &&
               folder_commit(path, code, &why);
     if (!ok) {

@@ -1,7 +1,7 @@
-/* checkpoint.h — a folder `checkpoint-N`: the PEFT files of the adapter as it was after step N, and
- * state.safetensors with everything that going on needs (f32 masters, moments, losses; JSON
- * metadata: step, data cursor, what decides numbers, machine, version). The rename of the folder
- * commits it. Format at the head of checkpoint.c.
+/* checkpoint.h — a folder `checkpoint-N`: the PEFT files of the adapter as it was after step N
+ * (none where all weights are trained), and state.safetensors with everything that going on needs
+ * (f32 masters, moments, losses; JSON metadata: step, data cursor, what decides numbers, machine,
+ * version). The rename of the folder commits it. Format at the head of checkpoint.c.
  */
 #ifndef TRAIN_CHECKPOINT_H
 #define TRAIN_CHECKPOINT_H

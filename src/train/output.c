@@ -2,7 +2,7 @@
  *
  *   OUT/.training.lock              held by the process that trains there
  *   OUT/run_NNN                     of the session (several runs, one id) that trained there last
- *   OUT/lora, OUT/checkpoint-N      of the run that trained there last
+ *   OUT/lora or model, checkpoint-N of the run that trained there last
  *   OUT/runs/<12 digits>/           the same of earlier runs
  *   OUT/runs/unknown/               of nobody that we know: damaged, or written by other programs
  *
@@ -14,7 +14,7 @@
 
 #include "core/file.h"
 #include "core/log.h"
-#include "model/adapter.h"
+#include "model/full.h"
 #include "train/checkpoint.h"
 
 #include <errno.h>
@@ -85,17 +85,20 @@ static bool is_session_run(const char *name)
 
 static bool is_of_a_run(const char *name)
 {
-    return strcmp(name, ADAPTER_FOLDER) == 0 || checkpoint_number(name) >= 0 ||
-           is_session_run(name);
+    return strcmp(name, ADAPTER_FOLDER) == 0 || strcmp(name, MODEL_FOLDER) == 0 ||
+           checkpoint_number(name) >= 0 || is_session_run(name);
 }
 
 /* What a killed process left half-written. */
 static void recover(const char *path, Arena *arena)
 {
     checkpoint_recover(path, arena);
-    const char *adapter = path_join(arena, path, ADAPTER_FOLDER);
-    folder_recover(adapter);
-    folder_abandon(adapter);
+    static const char *const results[] = {ADAPTER_FOLDER, MODEL_FOLDER};
+    for (size_t i = 0; i < COUNT_OF(results); i++) {
+        const char *result = path_join(arena, path, results[i]);
+        folder_recover(result);
+        folder_abandon(result);
+    }
     const char **names;
     size_t count;
     if (!folder_list(path, arena, &names, &count))

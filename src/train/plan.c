@@ -12,6 +12,9 @@
 #include "train/step.h"
 
 enum { PLAN_MAX_BATCH = 8 };
+/* Above so many weights, training all of them is refused by a name of its own when memory is short;
+ * below, a machine with more of it is the answer. */
+static const int64_t FULL_ALWAYS_TRIED = 3000000000;
 /* Left to others when the limit is what the system says is available. */
 static const uint64_t reserve_bytes = (uint64_t)256 << 20;
 
@@ -42,11 +45,13 @@ static size_t weight_bytes(const Weight *weight)
 /* Everything that is not in a slab. In ordinary memory: what the process holds now and the pages of
  * the base that a step reads. On a device: its context and workspace; what such a run needs of the
  * host (parameters and moments once more, pages that the system may drop) is not counted. */
-static size_t other_bytes(const Model *model, const Backend *backend)
+static size_t other_bytes(const Model *model, const Adapter *adapter, const Backend *backend)
 {
     if (backend->traits.memory == MEMORY_DEVICE)
         return backend->traits.fixed_bytes + backend->traits.context_bytes;
     size_t bytes = (size_t)os_process_peak();
+    if (adapter_has(adapter, ADAPTER_FULL)) /* the file is read once, before the first step */
+        return bytes + backend->traits.fixed_bytes + backend->traits.context_bytes;
     for (int64_t i = 0; i < model->config.n_layers; i++) {
         for (int role = 0; role < ROLE_LINEAR_COUNT; role++)
             bytes += weight_bytes(&model->layers[i].linear[role]);
@@ -123,7 +128,7 @@ static bool measure(const PlanSubject *subject, int32_t batch_size, SegmentMode 
         .host = slabs.host.peak,
         .batch_size = batch_size, .tokens = setup.tokens,
         .segments = segments, .n_segments = n_segments,
-        .other = other_bytes(subject->model, subject->backend),
+        .other = other_bytes(subject->model, subject->adapter, subject->backend),
     };
     imaginary.slab_close(&imaginary, &slabs.weights);
     imaginary.slab_close(&imaginary, &slabs.run);
@@ -175,10 +180,11 @@ static int64_t count_packs(const PlanSubject *subject, PlanArenas *arenas)
     return packs;
 }
 
-static bool too_large(const MemoryPlan *plan, uint64_t limit, Err *err)
+static bool too_large(const MemoryPlan *plan, const Adapter *adapter, uint64_t limit, Err *err)
 {
     const double mib = 1.0 / (1024.0 * 1024.0);
-    err_set(err, ERR_RUNTIME_OUT_OF_MEMORY,
+    const bool large = adapter_has(adapter, ADAPTER_FULL) && adapter->n_params > FULL_ALWAYS_TRIED;
+    err_set(err, large ? ERR_RUNTIME_FULL_FT_MODEL_TOO_LARGE : ERR_RUNTIME_OUT_OF_MEMORY,
             "the run needs %.0f MiB of memory at batch size %d and %.0f MiB can be had "
             "(weights %.0f, parameters %.0f, activations %.0f, the rest %.0f)",
             (double)total_bytes(plan) * mib, plan->batch_size, (double)limit * mib,
@@ -258,7 +264,7 @@ static bool choose(const PlanSubject *subject, PlanArenas *arenas, MemoryPlan *p
                                                err);
         }
     }
-    return too_large(plan, limit, err);
+    return too_large(plan, subject->adapter, limit, err);
 }
 
 bool train_plan(Model *model, Adapter *adapter, const Dataset *dataset, Backend *backend,

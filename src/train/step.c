@@ -7,6 +7,8 @@
  */
 #include "train/step.h"
 
+#include "model/full.h"
+
 #include <math.h>
 #include <string.h>
 
@@ -39,10 +41,16 @@ void step_place(Stepper *s, const StepSetup *setup, StepSlabs *slabs, Arena *hos
     must(setup->tokens > 0 && setup->n_positions > 0);
     must(setup->max_loss > 0 && setup->max_loss <= setup->tokens);
     *s = (Stepper){.setup = *setup};
-    setup->model->adapter = setup->adapter;
+    const bool full = adapter_has(setup->adapter, ADAPTER_FULL);
+    Model *model = full ? full_copy(setup->model, host) : setup->model;
+    if (!full)
+        model->adapter = setup->adapter;
+    s->setup.model = model;
     Arena *host_slab = setup->backend->host_slab_open == NULL ? NULL : &slabs->host;
-    model_place(setup->model, setup->backend, &slabs->weights, host_slab, setup->n_positions);
+    model_place(model, setup->backend, &slabs->weights, host_slab, setup->n_positions);
     adapter_place(setup->adapter, setup->backend, ADAPTER_TRAINED, &slabs->run);
+    if (full)
+        full_attach(model, setup->adapter);
     place_inputs(s, &slabs->run);
     s->host_nll = arena_array(host, float, setup->max_loss);
     s->tape = tape_make(setup->backend, records, &slabs->step);
@@ -123,7 +131,10 @@ static void run_passes(Stepper *s)
     Value *hidden = decoder_forward(model, s->tape, &input, NULL);
     const LossRows loss = {.rows = s->loss_rows, .targets = s->targets,
                            .max_rows = s->setup.max_loss, .step = s->state, .nll = s->nll};
-    tape_cross_entropy(s->tape, hidden, &model->head, (Tensor){0}, loss);
+    Tensor dhead = {0};
+    if (model->grads != NULL)
+        dhead = model->config.tied ? model->grads->embed : model->grads->head;
+    tape_cross_entropy(s->tape, hidden, &model->head, dhead, loss);
     tape_backward(s->tape);
 }
 
@@ -157,16 +168,25 @@ static double gradient_sum_squares(Stepper *s)
     return sum;
 }
 
-static void run_update(Stepper *s)
+/* Parameters [from, to) with this weight decay. */
+static void update_range(Stepper *s, int64_t from, int64_t to, double decay)
 {
     const Adapter *adapter = s->setup.adapter;
     OpCall call = {.op = OP_adamw};
     call.adamw = (AdamwArgs){
-        .p = adapter->values, .g = adapter->grads, .m = adapter->m, .v = adapter->v,
-        .n = adapter->n_params, .step = s->state, .sum_squares = s->sum_squares,
+        .p = adapter->values + from, .g = adapter->grads + from, .m = adapter->m + from,
+        .v = adapter->v + from, .n = to - from, .step = s->state, .sum_squares = s->sum_squares,
         .max_norm = (float)s->setup.max_grad_norm, .beta1 = beta1, .beta2 = beta2,
-        .eps = epsilon, .decay = (float)s->setup.weight_decay};
+        .eps = epsilon, .decay = (float)decay};
     tape_run(s->tape, &call, PASS_FWD);
+}
+
+static void run_update(Stepper *s)
+{
+    const Adapter *adapter = s->setup.adapter;
+    update_range(s, 0, adapter->n_decayed, s->setup.weight_decay);
+    if (adapter->n_decayed < adapter->n_params)
+        update_range(s, adapter->n_decayed, adapter->n_params, 0);
     linear_refresh_all(s->setup.model, s->tape);
 }
 

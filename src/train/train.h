@@ -45,6 +45,10 @@ typedef struct TrainOptions {
     float *end_values;        /* [n_params] filled with what the run ends in; NULL: not wanted */
     const char *resume_from;  /* a checkpoint-N folder, or NULL */
     const char *options_json; /* the caller's own, stored in the checkpoint; NULL = none */
+    /* Writes the model whose weights are these values (full.h) as a new folder; asked for where all
+     * weights are trained. */
+    bool (*save_model)(void *context, const float *values, const char *folder, Err *err);
+    void *save_context;
     EventSink *sink;
     void *sink_context;
     const volatile int *stop; /* non-zero: finish the step, save, end with RUN_INTERRUPTED */
@@ -74,7 +78,8 @@ typedef struct TrainResult {
     MemoryPlan plan;
     size_t used_weights, used_run, used_step; /* real slab peaks: equal to the plan's */
     size_t device_used;  /* of the device, by everybody, after the last step; 0 without one */
-    const char *adapter_path;    /* OUT/ADAPTER_FOLDER; NULL when no step was done or it failed */
+    /* OUT/ADAPTER_FOLDER, or OUT/MODEL_FOLDER; NULL when no step was done or it failed. */
+    const char *adapter_path;
     const char *checkpoint_path; /* last committed, or NULL */
     OpTime op_times[PASS_COUNT][OP_COUNT]; /* when profiled */
 } TrainResult;

@@ -13,6 +13,7 @@
 #include "core/file.h"
 #include "core/log.h"
 #include "core/os.h"
+#include "model/full.h"
 #include "train/output.h"
 #include "train/plan.h"
 #include "train/resume.h"
@@ -114,7 +115,8 @@ static void emit_step(Run *run, const StepStats *stats, double lr, double second
     const double rate = seconds > 0 ? (double)stats->tokens / seconds : 0;
     const double machine = run->machine_flops;
     const double loss_share = (double)stats->loss_tokens / (double)stats->tokens;
-    const double flops = model_train_flops(run->model, stats->mean_context, loss_share);
+    const double flops =
+        model_train_flops(run->stepper.setup.model, stats->mean_context, loss_share);
     emit(run, (Event){
         .kind = EVENT_STEP, .loss = stats->loss, .lr = lr, .grad_norm = stats->grad_norm,
         .tokens_per_second = rate, .peak_share = machine > 0 ? fmin(1, flops * rate / machine) : 0,
@@ -175,6 +177,16 @@ static CheckpointOwner owner_of(const Run *run)
                              .backend = run->backend, .base_name = run->options->base_name};
 }
 
+static void init_values(Run *run)
+{
+    if (adapter_has(run->adapter, ADAPTER_FULL)) {
+        full_init_values(run->adapter, run->model, run->vectors.values);
+        return;
+    }
+    adapter_init_values(run->adapter, run->options->seed, run->vectors.values);
+    adapter_init_magnitudes(run->adapter, run->model, run->vectors.values);
+}
+
 /* Fills vectors and state: from the checkpoint, or as a first step needs them. */
 static bool load_start(Run *run, Err *err)
 {
@@ -188,8 +200,7 @@ static bool load_start(Run *run, Err *err)
     if (run->options->resume_from == NULL && start != NULL) {
         memcpy(run->vectors.values, start, n * sizeof *start);
     } else if (run->options->resume_from == NULL) {
-        adapter_init_values(run->adapter, run->options->seed, run->vectors.values);
-        adapter_init_magnitudes(run->adapter, run->model, run->vectors.values);
+        init_values(run);
     } else {
         const CheckpointOwner owner = owner_of(run);
         CheckpointState loaded;
@@ -469,6 +480,22 @@ static bool save_adapter(Run *run, Err *err)
     return true;
 }
 
+/* The file that says whose it is makes the folder whole: output.c sets one without it aside. */
+static bool save_model(Run *run, Err *err)
+{
+    const TrainOptions *o = run->options;
+    const char *path = path_join(run->out, o->output, MODEL_FOLDER);
+    Err why = {0};
+    const bool ok = o->save_model(o->save_context, run->vectors.values, path, &why) &&
+                    file_write_atomic(path_join(&run->scratch, path, RUN_ID_FILE),
+                                      str_of(o->run_id), ERR_RUNTIME_IO_FAILED, &why);
+    arena_rewind(&run->scratch, 0);
+    if (!ok)
+        return err_set(err, why.code, "cannot write the model '%s': %s", path, why.message);
+    run->result->adapter_path = path;
+    return true;
+}
+
 /* ---- the loop --------------------------------------------------------------------------- */
 
 /* After the first step of this process every mark stays where it is. */
@@ -582,7 +609,7 @@ static bool run_save(Run *run, Err *err)
     if (run->options->end_values != NULL)
         memcpy(run->options->end_values, run->vectors.values,
                (size_t)run->adapter->n_params * sizeof(float));
-    return save_adapter(run, err);
+    return adapter_has(run->adapter, ADAPTER_FULL) ? save_model(run, err) : save_adapter(run, err);
 }
 
 /* ---- the end ---------------------------------------------------------------------------- */
@@ -632,6 +659,7 @@ bool train_run(Model *model, Adapter *adapter, const Dataset *dataset, Backend *
                const TrainOptions *options, Arena *out, TrainResult *result, Err *err)
 {
     must(model != NULL && adapter != NULL && backend != NULL && result != NULL);
+    must(!adapter_has(adapter, ADAPTER_FULL) || options->save_model != NULL);
     *result = (TrainResult){0};
     Run run = {.folder = {{-1}}, .options = options, .model = model, .adapter = adapter,
                .dataset = dataset,

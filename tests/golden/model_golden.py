@@ -10,7 +10,8 @@ reference.safetensors:
   grad.<tensor>              of the adapter, at the start
   after.<tensor>             the adapter after 10 steps of AdamW with clipping
   full.<tensor>              of some base weights, at the start, without the adapter (where asked for)
-A folder with adapter-dora/ and reference-dora.safetensors has the same of a DoRA adapter, its magnitudes
+A folder with reference-full.safetensors has losses and some weights ("after.") of 10 steps in which all
+weights were trained, matrices with decay and vectors without. A folder with adapter-dora/ and reference-dora.safetensors has the same of a DoRA adapter, its magnitudes
 away from the rows' own lengths.
 test_model_golden.c repeats the numbers of AdamW.
 """
@@ -72,9 +73,10 @@ def random_model(config, seed, norm_mean):
     return model
 
 
-def make(folder, config, targets, rank, alpha, norm_mean=1.0, full=(), edit=None, seed=3, dora=None):
+def make(folder, config, targets, rank, alpha, norm_mean=1.0, full=(), edit=None, seed=3, dora=None,
+         train_all=False):
     """edit: changes the folder's config.json before it is read back. seed: of the adapter; None goes on
-    with the model's. dora: settings of a DoRA adapter beside the plain one."""
+    with the model's. dora: settings of a DoRA adapter beside the plain one. train_all: also ten steps in full."""
     torch.set_num_threads(1)
     shutil.rmtree(folder, ignore_errors=True)
     random_model(config, 11 + len(os.path.basename(folder)), norm_mean).save_pretrained(folder)
@@ -84,6 +86,8 @@ def make(folder, config, targets, rank, alpha, norm_mean=1.0, full=(), edit=None
     if edit is not None:
         edit(os.path.join(folder, "config.json"))
     reference(folder, targets, rank, alpha, full, seed)
+    if train_all:
+        reference_full(folder)
     if dora is not None:
         reference(folder, targets, rank, alpha, (), 4, "-dora", use_dora=True, **dora)
 
@@ -95,6 +99,34 @@ def sort_targets(path):
     config["target_modules"].sort()
     with open(path, "w") as file:
         json.dump(config, file, indent=2, sort_keys=True)
+
+
+def reference_full(folder):
+    """Ten steps of all weights: the losses, and afterwards a weight of each kind."""
+    tokens, carries, starts = batch()
+    model = load(folder)
+    params = dict(model.named_parameters())
+    last = "layers.%d." % (model.config.num_hidden_layers - 1)
+    optimizer = torch.optim.AdamW([
+        {"params": [p for p in params.values() if p.dim() == 2], "weight_decay": DECAY},
+        {"params": [p for p in params.values() if p.dim() == 1], "weight_decay": 0.0}], lr=LR)
+    losses = []
+    for _ in range(STEPS):
+        optimizer.zero_grad()
+        loss, _ = forward(model, tokens, carries, starts)
+        loss.backward()
+        losses.append(loss.detach())
+        torch.nn.utils.clip_grad_norm_(params.values(), CLIP)
+        optimizer.step()
+    out = {"tokens": tokens, "carries": carries, "losses": torch.stack(losses),
+           "lengths": torch.tensor(LENGTHS, dtype=torch.int32)}
+    kinds = ("embed_tokens", "lm_head", "model.norm", last)
+    for key, param in params.items():
+        if any(kind in key for kind in kinds) and "mlp.up" not in key and "o_proj" not in key:
+            out["after." + key] = param.detach()
+    save_file({k: v.contiguous() for k, v in out.items()},
+              os.path.join(folder, "reference-full.safetensors"))
+    print(os.path.basename(folder), "full", f"{losses[0]:.6f} -> {losses[-1]:.6f}")
 
 
 def file_name(key):

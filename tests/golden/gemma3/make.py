@@ -19,7 +19,7 @@ sizes = dict(BASE, hidden_size=48, intermediate_size=64, num_key_value_heads=1, 
              query_pre_attn_scalar=16, sliding_window=6, pad_token_id=0)
 # Layer 5 is global, the others see 6 of up to 20 tokens.
 make(os.path.join(HERE, "windows"), Gemma3TextConfig(**dict(sizes, num_hidden_layers=7)), PLAIN, 4,
-     8, norm_mean=0.0, dora={})
+     8, norm_mean=0.0, train_all=True, dora={})
 # Another period, a scale that is not of the head size, a scaled global rope; base gradients.
 rope = dict(sliding_attention=dict(rope_type="default", rope_theta=1e4),
             full_attention=dict(rope_type="linear", factor=8.0, rope_theta=1e6))

@@ -40,7 +40,7 @@ def make_all():
 
     one("tied", PLAIN, 4, 8, dict(tie_word_embeddings=True))
     one("untied", ["q_proj", "v_proj"], 3, 6, dict(tie_word_embeddings=False, head_dim=24),
-        edit=old_style, dora=dict(use_rslora=True))
+        edit=old_style, train_all=True, dora=dict(use_rslora=True))
     one("scaled", PLAIN, 4, 4, dict(tie_word_embeddings=True, rope_parameters=dict(
         rope_type="llama3", rope_theta=1000.0, factor=4.0, low_freq_factor=1.0,
         high_freq_factor=4.0, original_max_position_embeddings=32)), full=FULL)

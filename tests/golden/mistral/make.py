@@ -12,4 +12,4 @@ from model_golden import BASE, PLAIN, make  # noqa: E402
 from transformers import MistralConfig  # noqa: E402
 
 make(os.path.join(HERE, "v03"), MistralConfig(**BASE, sliding_window=None, rope_parameters=dict(
-    rope_type="default", rope_theta=1e6)), PLAIN, 4, 8, dora={})
+    rope_type="default", rope_theta=1e6)), PLAIN, 4, 8, train_all=True, dora={})

@@ -19,7 +19,7 @@ rope = dict(rope_type="longrope", rope_theta=10000.0, partial_rotary_factor=0.75
             original_max_position_embeddings=16)
 make(os.path.join(HERE, "longrope"), Phi3Config(**BASE, original_max_position_embeddings=16,
                                                 tie_word_embeddings=True, rope_parameters=rope),
-     ALL, 4, 8, full=FULL, dora={})
+     ALL, 4, 8, full=FULL, train_all=True, dora={})
 # As Phi-3-mini-4k: whole heads turn, a window in every layer.
 make(os.path.join(HERE, "window"), Phi3Config(**BASE, sliding_window=7,
                                               original_max_position_embeddings=128),

@@ -14,7 +14,7 @@ from transformers import Qwen2Config  # noqa: E402
 
 ROPE = dict(rope_parameters=dict(rope_type="default", rope_theta=1e6))
 make(os.path.join(HERE, "biased"), Qwen2Config(**BASE, tie_word_embeddings=True, **ROPE),
-     PLAIN, 4, 8, seed=None, dora={})
+     PLAIN, 4, 8, seed=None, train_all=True, dora={})
 make(os.path.join(HERE, "wide"),
      Qwen2Config(**(BASE | dict(num_attention_heads=2, num_key_value_heads=1, rms_norm_eps=1e-6)),
                  tie_word_embeddings=False, **ROPE), PLAIN, 4, 4, seed=None)

@@ -17,4 +17,4 @@ FULL = ["model.layers.0.self_attn.q_norm.weight", "model.layers.1.self_attn.k_no
 make(os.path.join(HERE, "wide"), Qwen3Config(**BASE, head_dim=24, tie_word_embeddings=False),
      PLAIN, 4, 8, full=FULL)
 make(os.path.join(HERE, "tied"), Qwen3Config(**BASE, head_dim=16, tie_word_embeddings=True),
-     ["q_proj", "v_proj"], 3, 6, dora={})
+     ["q_proj", "v_proj"], 3, 6, train_all=True, dora={})

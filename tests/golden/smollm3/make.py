@@ -13,4 +13,4 @@ from transformers import SmolLM3Config  # noqa: E402
 
 # Layer 3 has no rope.
 sizes = dict(BASE, num_hidden_layers=5, hidden_size=48, intermediate_size=64)
-make(os.path.join(HERE, "nope"), SmolLM3Config(**sizes), PLAIN, 4, 8, dora={})
+make(os.path.join(HERE, "nope"), SmolLM3Config(**sizes), PLAIN, 4, 8, train_all=True, dora={})
