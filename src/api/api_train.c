@@ -137,28 +137,62 @@ static int64_t preset_rank(const Model *model, unsigned targets, int64_t wanted)
     return r;
 }
 
-/* Options of adapters have no meaning where there is none. */
-static bool make_full(TrainJob *job)
+/* Options of the adapter that were given, where what they say is decided already: `why` it is. */
+static bool no_adapter_options(TrainJob *job, const char *why)
 {
     bp_trainer *t = job->t;
-    static const OptionId foreign[] = {OPTION_LORA_R, OPTION_LORA_ALPHA, OPTION_LORA_TARGETS,
-                                       OPTION_USE_DORA, OPTION_USE_RSLORA};
-    for (size_t i = 0; i < COUNT_OF(foreign); i++) {
-        const char *text = settings_text(&t->settings, foreign[i]);
-        if (strcmp(text, option_rows[foreign[i]].fallback) == 0)
+    static const OptionId decided[] = {OPTION_LORA_PRESET, OPTION_LORA_R, OPTION_LORA_ALPHA,
+                                       OPTION_LORA_TARGETS, OPTION_USE_DORA, OPTION_USE_RSLORA};
+    for (size_t i = 0; i < COUNT_OF(decided); i++) {
+        const char *text = settings_text(&t->settings, decided[i]);
+        const char *flag = option_rows[decided[i]].flag;
+        if (strcmp(text, option_rows[decided[i]].fallback) == 0)
             continue;
-        err_set(&t->err, ERR_CONFIG_INVALID_SETTING, "--%s is for adapters; --mode full has none",
-                option_rows[foreign[i]].flag);
-        return err_hint(&t->err, "Leave out --%s, or --mode full", option_rows[foreign[i]].flag);
+        err_set(&t->err, ERR_CONFIG_INVALID_SETTING, "--%s has nothing to decide: %s", flag, why);
+        return err_hint(&t->err, "Leave out --%s", flag);
     }
-    job->adapter = full_make(&t->model, &job->arena);
     return true;
+}
+
+static bool make_full(TrainJob *job)
+{
+    if (!no_adapter_options(job, "--mode full trains no adapter"))
+        return false;
+    job->adapter = full_make(&job->t->model, &job->arena);
+    return true;
+}
+
+/* The handle names an adapter: training goes on with it, its optimiser new. */
+static bool take_adapter(TrainJob *job)
+{
+    bp_trainer *t = job->t;
+    if (job->kind == SESSION_MULTI || settings_is(&t->settings, OPTION_MODE, "full")) {
+        err_set(&t->err, ERR_INPUT_VALIDATION_FAILED, "'%s' is an adapter, not a base model",
+                t->source);
+        return err_hint(&t->err, "Train on its base: --model \"%s\"", t->base_path);
+    }
+    const char *from = path_absolute(&job->arena, t->adapter_folder);
+    const char *to = path_absolute(&job->arena, job->output);
+    const Str prefix = str_of(to);
+    if (str_starts(str_of(from), to) && (from[prefix.len] == '/' || from[prefix.len] == '\0')) {
+        err_set(&t->err, ERR_INPUT_VALIDATION_FAILED,
+                "the adapter '%s' lies in the output folder, where this run's own goes",
+                t->adapter_folder);
+        return err_hint(&t->err, "Pass another --output");
+    }
+    if (!no_adapter_options(job, "training goes on with an adapter"))
+        return false;
+    job->adapter = adapter_load_peft(&t->model, t->adapter_folder, &job->start_values, &job->arena,
+                                     &t->err);
+    return job->adapter != NULL;
 }
 
 static bool make_adapter(TrainJob *job)
 {
     bp_trainer *t = job->t;
     const Settings *s = &t->settings;
+    if (t->adapter_folder != NULL && !t->adapter_is_own)
+        return take_adapter(job);
     if (settings_is(s, OPTION_MODE, "full"))
         return make_full(job);
     bool fast = settings_is(s, OPTION_LORA_PRESET, "fast");
@@ -322,6 +356,7 @@ static void fill_options(TrainJob *job)
     o->curriculum = settings_flag(s, OPTION_CURRICULUM);
     o->lr = is_full(job) && !settings_given(s, OPTION_LR) ? 2e-5
                                                           : settings_number(s, OPTION_LR, 2e-4);
+    o->start_values = job->start_values;
     o->save_model = save_model;
     o->save_context = job;
     o->weight_decay = settings_number(s, OPTION_WEIGHT_DECAY, 0.01);
@@ -515,12 +550,7 @@ bool train_job_prepare(TrainJob *job)
     }
     if (!handle_load(t))
         return false;
-    if (t->adapter_folder != NULL && !t->adapter_is_own) {
-        err_set(&t->err, ERR_INPUT_VALIDATION_FAILED, "'%s' is an adapter, not a base model",
-                t->source);
-        return err_hint(&t->err, "Train on its base: --model \"%s\"", t->base_path);
-    }
-    return load_dataset(job) && make_adapter(job);
+    return make_adapter(job) && load_dataset(job);
 }
 
 /* The loss of the rows that were kept back, with the adapter that was just saved. */

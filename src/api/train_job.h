@@ -22,6 +22,7 @@ typedef struct TrainJob {
     size_t n_files;
     Dataset dataset;
     Adapter *adapter;
+    float *start_values; /* of an adapter that training goes on with; NULL: a new one */
     Backend backend;
     bool backend_open;
     bool in_history, has_eval;

@@ -19,6 +19,15 @@ run export dora --format gguf -q f32 -o merged; expect_code 0
 run generate merged/tiny-f32.gguf 'q1?' --temperature 0 --max-new-tokens 8; expect_code 0
 cmp -s out unmerged || fail 'a merged DoRA adapter answers otherwise'
 run export dora --format gguf-adapter -o adapter; expect_error RUNTIME_GGUF_EXPORT_FAILED 2; expect_err 'Merge it'
+# training goes on with an adapter; at a rate of 0 it stays what it was
+run train -m dora -d chat.jsonl --lr 0 --batch-size 2 --max-seq-length 64 --steps 1 -o more; expect_code 0
+cmp -s dora/lora/adapter_model.safetensors more/lora/adapter_model.safetensors || fail 'an adapter does not go on from where it was'
+cmp -s dora/lora/adapter_config.json more/lora/adapter_config.json || fail 'an adapter that goes on says other things'
+run train -m dora/lora -d chat.jsonl --lr 1e-2 --batch-size 2 --max-seq-length 64 --steps 2 -o more; expect_code 0
+cmp -s dora/lora/adapter_model.safetensors more/lora/adapter_model.safetensors && fail 'nothing was learnt'
+run train -m dora -d chat.jsonl --steps 1 --lora-r 8 -o bad; expect_error CONFIG_INVALID_SETTING 1; expect_err '--lora-r'
+run train -m dora -d chat.jsonl --steps 1 -o dora; expect_error INPUT_VALIDATION_FAILED 1; expect_err 'another --output'
+run train -m dora -d chat.jsonl --steps 1 --mode full -o bad; expect_error INPUT_VALIDATION_FAILED 1
 # every weight
 F="$T --mode full"
 run $F --steps 6 --save-steps 3 -o full --eval-split 0.2; expect_code 0
