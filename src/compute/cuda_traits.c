@@ -228,6 +228,7 @@ void backend_traits_cuda(Backend *backend)
     };
     for (int op = 0; op < OP_COUNT; op++)
         backend->run[PASS_FWD][op] = op_without_device;
+    backend->run[PASS_FWD][OP_row_norms] = NULL; /* no kernel yet, nor magnitudes in linears */
     static const OpId with_backward[] = {OP_embed, OP_rmsnorm, OP_linear, OP_rope, OP_attention,
                                          OP_glu, OP_cross_entropy};
     for (size_t i = 0; i < COUNT_OF(with_backward); i++)

@@ -5,7 +5,8 @@
 #include "test_support.h"
 
 #include "format/quant.h"
-#include "model/adapter.h"
+#include "compute/cuda_traits.h"
+#include "model/full.h"
 
 #include <math.h>
 
@@ -167,6 +168,14 @@ static void test_backend_without_dora(void **state)
     assert_false(adapter_fits_backend(adapter, &backend, &err));
     assert_int_equal(err.code, ERR_CONFIG_INVALID_SETTING);
     backend.close(&backend);
+    /* The plug-in starts from these. */
+    backend_traits_cuda(&backend);
+    err = (Err){0};
+    assert_false(adapter_fits_backend(adapter, &backend, &err));
+    assert_non_null(strstr(err.message, "DoRA"));
+    err = (Err){0};
+    assert_false(adapter_fits_backend(full_make(&world->model, &world->arena), &backend, &err));
+    assert_non_null(strstr(err.message, "full"));
 }
 
 /* What PEFT wrote comes back from our writer with the same tensors and settings. */
