@@ -133,6 +133,7 @@ static void end(MultiJob *m)
     const HistoryEnd ended = {
         .status = r->status, .steps = r->steps, .final_loss = r->final_loss,
         .duration_seconds = r->seconds, .losses = r->losses, .n_losses = r->n_losses,
+        .gpu_max_temp = r->gpu_max_temp,
         .checkpoint_path = r->checkpoint_path, .merge_history = multi_history_json(r),
     };
     train_job_end(&m->job, &ended);

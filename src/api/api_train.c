@@ -8,6 +8,7 @@
 
 #include "api/run_options.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "core/file.h"
@@ -372,6 +373,13 @@ static void fill_options(TrainJob *job)
         o->segments = SEGMENT_OFFLOAD;
     o->memory_limit = (uint64_t)(settings_number(s, OPTION_MEMORY_GB, 0) * 1e9);
     o->profile = settings_flag(s, OPTION_PROFILE);
+    o->heat = (HeatLimits){.critical = settings_number(s, OPTION_GPU_MAX_TEMP, 90),
+                           .resume = settings_number(s, OPTION_GPU_RESUME_TEMP, 80),
+                           .max_pause = settings_number(s, OPTION_GPU_MAX_PAUSE, 1800),
+                           .poll_seconds = settings_number(s, OPTION_GPU_POLL_SECONDS, 5)};
+    const char *device = settings_text(s, OPTION_DEVICE);
+    const char *colon = strchr(device, ':');
+    o->gpu_index = colon != NULL ? (int)strtol(colon + 1, NULL, 10) : 0;
     o->no_oom_recovery = settings_flag(s, OPTION_NO_OOM_RECOVERY);
     o->resume_from = job->resume_from;
     o->sink = on_train_event;
@@ -453,7 +461,7 @@ static void end_history(TrainJob *job)
     const HistoryEnd end = {
         .status = r->status, .steps = r->steps, .final_loss = r->final_loss,
         .duration_seconds = r->seconds, .losses = r->losses, .n_losses = r->n_losses,
-        .checkpoint_path = r->checkpoint_path,
+        .gpu_max_temp = r->gpu_max_temp, .checkpoint_path = r->checkpoint_path,
     };
     train_job_end(job, &end);
 }

@@ -190,6 +190,7 @@ static bool is_read_elsewhere(const char *name)
 {
     return strcasecmp(name, "BACKPROPAGATE_CPU_ISA") == 0 ||
            strcasecmp(name, "BACKPROPAGATE_FAULT") == 0 ||
+           strcasecmp(name, "BACKPROPAGATE_NVML") == 0 ||
            strcasecmp(name, "BACKPROPAGATE_DEBUG") == 0;
 }
 

@@ -7,6 +7,7 @@
 #include "core/base.h"
 
 double os_now(void);                     /* monotonic seconds */
+void os_sleep(double seconds);           /* a signal may end it early */
 void os_time_iso(char out[32]);          /* local time, 2026-05-25T10:37:00.123456 */
 void os_time_iso_utc(char out[32]);      /* …Z */
 uint64_t os_memory_total(void);          /* bytes of RAM (cgroup limit if lower); 0 = unknown */

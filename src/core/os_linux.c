@@ -32,6 +32,14 @@ double os_now(void)
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
+void os_sleep(double seconds)
+{
+    const double whole = seconds > 0 ? (double)(time_t)seconds : 0;
+    const struct timespec time = {.tv_sec = (time_t)whole,
+                                  .tv_nsec = seconds > 0 ? (long)((seconds - whole) * 1e9) : 0};
+    nanosleep(&time, NULL);
+}
+
 static void format_time(char out[32], bool utc)
 {
     struct timespec now;

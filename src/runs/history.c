@@ -238,6 +238,8 @@ bool history_ended(const char *output, const HistoryEnd *end, Err *err)
     const double before = json_double(json_get(run, "duration_seconds"), 0);
     json_put(run, "duration_seconds", json_new_double(before + end->duration_seconds));
     put_progress(run, end);
+    if (end->gpu_max_temp > json_int(json_get(run, "gpu_max_temp"), 0))
+        json_put(run, "gpu_max_temp", json_new_int(end->gpu_max_temp));
     if (end->merge_history != NULL)
         json_put(run, "merge_history", end->merge_history);
     if (end->checkpoint_path != NULL) /* else an earlier one stays good for a resume */

@@ -29,6 +29,7 @@ typedef struct HistoryEnd {
     double final_loss, duration_seconds;
     const float *losses; /* of every step; at most 100 points are kept, first and last included */
     int64_t n_losses;
+    int gpu_max_temp; /* 0 = null */
     const char *checkpoint_path, *failure_reason; /* NULL = null */
     Json *merge_history; /* of a session, one object a run; taken over; NULL = as it was */
 } HistoryEnd;

@@ -247,7 +247,7 @@ static bool train_one(Session *s, MultiRun *run, Err *err)
     options.seed = o->train.seed + (uint64_t)run->run;
     if (s->state.batch_size > 0)
         options.batch_size = s->state.batch_size;
-    options.start_values = s->state.has_tuned ? s->start : NULL;
+    options.start_values = s->state.has_tuned ? s->start : o->train.start_values;
     options.end_values = s->kept; /* only a run that is whole replaces the one before */
     options.resume_from = checkpoint_latest(options.output, options.run_id, &s->scratch);
     options.sink = on_event;
@@ -263,6 +263,8 @@ static bool train_one(Session *s, MultiRun *run, Err *err)
     run->final_loss = r.final_loss;
     run->seconds = r.seconds;
     s->result->plan = r.plan;
+    if (r.gpu_max_temp > s->result->gpu_max_temp)
+        s->result->gpu_max_temp = r.gpu_max_temp;
     s->result->status = r.status;
     s->result->checkpoint_path = arena_strdup(s->out, options.output);
     run->failed = !ok && why.code == ERR_RUNTIME_TRAINING_DIVERGED;

@@ -60,6 +60,7 @@ typedef struct MultiResult {
     int64_t n_losses;
     int64_t steps, tokens;
     double final_loss, seconds; /* of the last good run; seconds of this process */
+    int gpu_max_temp;
     const char *adapter_path;   /* OUT/lora when the session is complete */
     const char *checkpoint_path; /* folder of the last run */
     MemoryPlan plan;

@@ -30,6 +30,7 @@ typedef struct Event {
     int64_t memory_bytes;        /* process peak, or what of the device is in use */
     int64_t step_tokens, loss_tokens;
     int64_t batch_size, accumulation; /* from now on */
+    int64_t temperature;         /* of the GPU, in degrees Celsius */
     double epoch;                /* passes over the data done so far */
     const char *path;            /* checkpoint folder, or the adapter folder at the end */
     RunStatus status;            /* RUN_ENDED */

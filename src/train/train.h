@@ -10,6 +10,7 @@
 #include "data/pack.h"
 #include "model/adapter.h"
 #include "train/event.h"
+#include "train/heat.h"
 
 typedef enum Schedule {
     SCHEDULE_COSINE, SCHEDULE_LINEAR, SCHEDULE_CONSTANT, SCHEDULE_COUNT
@@ -41,6 +42,8 @@ typedef struct TrainOptions {
     uint64_t memory_limit;    /* bytes the process may use; 0 = what is available less a reserve */
     bool profile;             /* time every op */
     bool no_oom_recovery;     /* running out of memory ends the run */
+    HeatLimits heat;          /* of a run on a GPU */
+    int gpu_index;            /* the card that CUDA calls so */
     const float *start_values; /* [n_params] where a new run starts; NULL: the seed's values */
     float *end_values;        /* [n_params] filled with what the run ends in; NULL: not wanted */
     const char *resume_from;  /* a checkpoint-N folder, or NULL */
@@ -80,6 +83,8 @@ typedef struct TrainResult {
     size_t device_used;  /* of the device, by everybody, after the last step; 0 without one */
     /* OUT/ADAPTER_FOLDER, or OUT/MODEL_FOLDER; NULL when no step was done or it failed. */
     const char *adapter_path;
+    int gpu_max_temp;            /* hottest that was seen; 0 = never looked */
+    double paused_seconds;       /* waited for the GPU to cool down */
     const char *checkpoint_path; /* last committed, or NULL */
     OpTime op_times[PASS_COUNT][OP_COUNT]; /* when profiled */
 } TrainResult;

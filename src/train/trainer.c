@@ -41,6 +41,7 @@ typedef struct Run {
     Packer *packer;
     Microbatch *microbatches; /* [accumulation] */
     Stepper stepper;
+    Heat heat;
     Arena vectors_arena;  /* empty where the host reads the backend's memory in place */
     TrainVectors vectors; /* what checkpoints are written from */
 
@@ -424,6 +425,8 @@ static bool run_open(Run *run, Err *err)
         !load_start(run, err) || !make_plan(run, err) || !make_data(run, err) ||
         !make_state(run, err) || !place_what_fits(run, err))
         return false;
+    if (o->heat.critical > 0 && (run->backend->memory_used != NULL || heat_is_forced()))
+        heat_open(&run->heat, o->gpu_index);
     emit(run, (Event){.kind = o->resume_from != NULL ? EVENT_RUN_RESUMED : EVENT_RUN_STARTED,
                       .path = o->resume_from});
     return true;
@@ -431,6 +434,7 @@ static bool run_open(Run *run, Err *err)
 
 static void run_close(Run *run)
 {
+    heat_close(&run->heat);
     json_free(run->state.numbers);
     unplace(run);
     arena_close(&run->scratch);
@@ -554,11 +558,54 @@ static bool one_step(Run *run, Err *err)
     return true;
 }
 
+static int look_at_heat(Run *run)
+{
+    const int degrees = heat_look(&run->heat);
+    if (degrees > run->result->gpu_max_temp)
+        run->result->gpu_max_temp = degrees;
+    return degrees;
+}
+
+/* Waits while the GPU is hot; a stop ends the wait, too. */
+static bool cool_down(Run *run, int degrees, Err *err)
+{
+    const HeatLimits *limits = &run->options->heat;
+    const double poll = fmin(1, fmax(limits->poll_seconds, 0.01)), start = os_now();
+    log_warn("heat_pause", "degrees=%d until=%.0f", degrees, limits->resume);
+    emit(run, (Event){.kind = EVENT_PAUSED, .temperature = degrees});
+    while (degrees >= limits->resume && !stop_asked(run)) {
+        const double waited = os_now() - start;
+        if (degrees >= heat_emergency)
+            return err_set(err, ERR_RUNTIME_GPU_TEMPERATURE_CRITICAL, "the GPU has %d degrees",
+                           degrees);
+        if (limits->max_pause > 0 && waited > limits->max_pause)
+            return err_set(err, ERR_RUNTIME_GPU_TEMPERATURE_CRITICAL,
+                           "the GPU still has %d degrees after %.0f seconds", degrees, waited);
+        os_sleep(poll);
+        degrees = look_at_heat(run);
+    }
+    run->result->paused_seconds += os_now() - start;
+    log_info("heat_over", "degrees=%d seconds=%.1f", degrees, os_now() - start);
+    return true;
+}
+
+static bool mind_the_heat(Run *run, Err *err)
+{
+    const HeatLimits *limits = &run->options->heat;
+    const double now = os_now();
+    if (run->heat.device == NULL || now < run->heat.next_look)
+        return true;
+    run->heat.next_look = now + limits->poll_seconds;
+    const int degrees = look_at_heat(run);
+    return degrees < limits->critical || cool_down(run, degrees, err);
+}
+
 /* The step that failed has changed nothing, so what was learnt before it can be kept, unless it is
  * what the failure comes from. Memory after any other error of a device is not to be trusted. */
 static void keep_last_state(Run *run, ErrCode code)
 {
     const bool intact = code == ERR_RUNTIME_TRAINING_DIVERGED || code == ERR_RUNTIME_GPU_OOM ||
+                        code == ERR_RUNTIME_GPU_TEMPERATURE_CRITICAL ||
                         code == ERR_RUNTIME_OOM_RECOVERY_EXHAUSTED;
     if (!intact || run->state.step <= run->saved_step)
         return;
@@ -584,7 +631,7 @@ static bool run_loop(Run *run, Err *err)
     const int64_t every = run->options->save_steps;
     while (run->state.step < run->steps && !stop_asked(run)) {
         Err why = {0};
-        if (!one_step(run, &why)) {
+        if (!mind_the_heat(run, &why) || !one_step(run, &why)) {
             if (why.code == ERR_RUNTIME_OUT_OF_MEMORY && recover(run, &why, err))
                 continue;
             if (!err_is_set(err))
