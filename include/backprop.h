@@ -126,13 +126,16 @@ BP_API const char *bp_runs_json(bp_trainer *t, const char *status, int64_t limit
 BP_API const char *bp_run_json(bp_trainer *t, const char *run_id);
 /* The same runs in short: losses final and least, durations, where the checkpoint lies. */
 BP_API const char *bp_runs_report_json(bp_trainer *t, const char *status, int64_t limit);
+/* Reads again what a run left (run_id NULL: every run): its history, checkpoints, adapter, data.
+ * How many things are `bad` is in the text, and no error of the handle. */
+BP_API const char *bp_check_json(bp_trainer *t, const char *run_id);
 /* What two runs differ in, field by field. */
 BP_API const char *bp_diff_runs_json(bp_trainer *t, const char *run_a, const char *run_b);
 /* Rows of a data file as the model of the option "model" will see them ("row", "rows",
  * "max-seq-length", "train-on-prompts"): tokens, texts, loss marks. Opens no weights. */
 BP_API const char *bp_data_preview_json(bp_trainer *t, const char *data);
-/* Several runs one after the other, their adapters merged into one ("runs", "merge-mode", …). data:
- * as for bp_train; several files are tasks, learnt in their order. Saves OUT/lora (merged),
+/* Several runs one after the other, their adapters merged into one ("runs", "merge-mode", …).
+ * data: as for bp_train; several files are tasks, learnt in their order. Saves OUT/lora (merged),
  * OUT/run_NNN, and the loss of every task after every run (OUT/losses-ID.svg and the result). Runs
  * that diverged are left out and give PARTIAL_SUCCESS. */
 BP_API bool bp_multi_run(bp_trainer *t, const char *data);

@@ -4,6 +4,7 @@
 #include "api/handle.h"
 
 #include "core/os.h"
+#include "runs/check.h"
 #include "runs/history.h"
 #include "runs/report.h"
 
@@ -80,4 +81,44 @@ const char *bp_diff_runs_json(bp_trainer *t, const char *run_a, const char *run_
         return NULL;
     json_put(difference, "schema_version", json_new_text("1"));
     return handle_json(t, difference);
+}
+
+/* {run_id, bad, checks} of one entry. */
+static Json *checked(bp_trainer *t, const Json *entry, int64_t *all_bad)
+{
+    int64_t bad = 0;
+    assert(json_is_object(entry) && *all_bad >= 0);
+    const size_t mark = arena_mark(&t->arena);
+    Json *json = json_new_object();
+    json_put(json, "run_id", json_clone(json_get(entry, "run_id")));
+    json_put(json, "checks", check_run(output_of(t), entry, &bad, &t->arena));
+    json_put(json, "bad", json_new_int(bad));
+    arena_rewind(&t->arena, mark);
+    *all_bad += bad;
+    return json;
+}
+
+const char *bp_check_json(bp_trainer *t, const char *run_id)
+{
+    Json *entries = NULL;
+    if (handle_ok(t) && run_id == NULL) {
+        entries = list(t, NULL, 0);
+    } else if (handle_ok(t)) {
+        Json *one = find(t, run_id);
+        entries = one != NULL ? json_new_array() : NULL;
+        if (one != NULL)
+            json_add(entries, one);
+    }
+    if (entries == NULL)
+        return NULL;
+    Json *runs = json_new_array();
+    int64_t bad = 0;
+    for (size_t i = 0; i < json_len(entries); i++) {
+        if (json_text(json_get(json_at(entries, i), "run_id")) != NULL)
+            json_add(runs, checked(t, json_at(entries, i), &bad));
+    }
+    json_free(entries);
+    Json *json = with_folder(t, runs);
+    json_put(json, "bad", json_new_int(bad));
+    return handle_json(t, json);
 }

@@ -9,6 +9,7 @@
  */
 #include "core/arena.h"
 
+#include "core/file_fault.h"
 #include "core/os.h"
 
 #include <stdarg.h>
@@ -35,8 +36,9 @@ bool arena_open(Arena *arena, size_t reserve_bytes, Err *err)
     size_t smallest = reserve_bytes != 0 ? reserve_bytes : SMALLEST_RESERVE;
     must(bytes <= SIZE_MAX - ARENA_ALIGN);
     bytes = (bytes + ARENA_ALIGN - 1) / ARENA_ALIGN * ARENA_ALIGN;
-    void *base = os_reserve(bytes);
-    while (base == NULL && bytes / 2 >= smallest) {
+    const bool fails = memory_fault_check();
+    void *base = fails ? NULL : os_reserve(bytes);
+    while (base == NULL && !fails && bytes / 2 >= smallest) {
         bytes /= 2;
         base = os_reserve(bytes);
     }

@@ -16,14 +16,15 @@
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static FileFault armed;
 static uint64_t armed_at;
-static _Atomic uint64_t count;
+static _Atomic uint64_t count, pieces;
 
 static void read_environment(void)
 {
     static const struct {
         const char *prefix;
         FileFault fault;
-    } FAULTS[] = {{"write:", FAULT_WRITE}, {"full:", FAULT_FULL}, {"kill:", FAULT_KILL}};
+    } FAULTS[] = {{"write:", FAULT_WRITE}, {"full:", FAULT_FULL}, {"kill:", FAULT_KILL},
+                  {"memory:", FAULT_MEMORY}};
     const char *text = os_env("BACKPROPAGATE_FAULT");
     if (text == NULL)
         return;
@@ -43,6 +44,7 @@ void file_fault_set(FileFault fault, uint64_t n)
     armed = fault;
     armed_at = n;
     atomic_store(&count, 0);
+    atomic_store(&pieces, 0);
 }
 
 uint64_t file_fault_count(void) { return atomic_load(&count); }
@@ -65,3 +67,11 @@ int file_fault_check(void)
 }
 
 void file_fault_check_removal(void) { count_one(); }
+
+bool memory_fault_check(void)
+{
+    pthread_once(&once, read_environment);
+    const uint64_t n = atomic_fetch_add(&pieces, 1) + 1;
+    assert(n > 0);
+    return armed == FAULT_MEMORY && n == armed_at;
+}

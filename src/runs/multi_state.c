@@ -229,6 +229,7 @@ bool multi_state_save(const char *output, const MultiState *state, Arena *scratc
 
 /* ---- reading ---------------------------------------------------------------------------- */
 
+/* n_params below 0: whatever there is. */
 static bool find_parts(const SafeTensors *st, Parts *parts, int64_t n_params)
 {
     for (int i = 0; i < PART_COUNT; i++) {
@@ -238,7 +239,8 @@ static bool find_parts(const SafeTensors *st, Parts *parts, int64_t n_params)
         parts->data[i] = tensor->data;
         parts->n[i] = tensor->shape[0];
     }
-    return parts->n[PART_MERGED] == n_params && parts->n[PART_TUNED] == n_params;
+    const int64_t n = n_params >= 0 ? n_params : parts->n[PART_MERGED];
+    return parts->n[PART_MERGED] == n && parts->n[PART_TUNED] == n;
 }
 
 /* The parsed metadata of a whole and undamaged state; NULL with the reason. */
@@ -261,6 +263,23 @@ static Json *read_metadata(const SafeTensors *st, const char *path, int64_t n_pa
         return NULL;
     }
     return json;
+}
+
+bool multi_state_check(const char *run_folder, Arena *scratch, Err *err)
+{
+    const char *folder = path_join(scratch, run_folder, "slao");
+    const char *path = path_join(scratch, folder, "merged.safetensors");
+    SafeTensors st = {0};
+    Parts parts;
+    if (!path_is_folder(folder))
+        return true;
+    if (!st_open(&st, path, ERR_STATE_CHECKPOINT_INVALID, scratch, err))
+        return false;
+    Json *json = read_metadata(&st, path, -1, &parts, err);
+    const bool ok = json != NULL;
+    json_free(json);
+    st_close(&st);
+    return ok;
 }
 
 static void take(const Json *json, const Parts *parts, MultiState *state, Arena *out)

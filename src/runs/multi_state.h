@@ -24,6 +24,8 @@ typedef struct MultiState {
 Json *multi_run_json(const MultiRun *run, int64_t n_tasks);
 
 bool multi_state_save(const char *output, const MultiState *state, Arena *scratch, Err *err);
+/* Reads the state after a run, if there is one, and compares its checksum. */
+bool multi_state_check(const char *run_folder, Arena *scratch, Err *err);
 /* The newest usable state of that session under output: true and *found. What is damaged or of
  * another session is skipped with a log line; of this session but with other numbers is
  * STATE_CHECKPOINT_INVALID. state: run_id, numbers, n_tasks, n_params and the vectors are the

@@ -454,6 +454,18 @@ void checkpoint_recover(const char *output, Arena *scratch)
     arena_rewind(scratch, mark);
 }
 
+bool checkpoint_check(const char *folder, Arena *scratch, Err *err)
+{
+    StateFile file;
+    StateParts parts;
+    CheckpointState state;
+    if (!state_open(&file, folder, scratch, err))
+        return false;
+    const bool ok = read_state(&file, folder, &state, &parts, err);
+    state_close(&file);
+    return ok;
+}
+
 static bool usable(const char *folder, const char *run_id, Arena *scratch)
 {
     StateFile file;

@@ -58,6 +58,8 @@ bool checkpoint_load(const char *folder, const CheckpointOwner *owner, Checkpoin
  * first that has not, with both values. what: words before its name, "" or "adapter ". */
 bool checkpoint_compare(const char *folder, const char *what, const Json *stored, const Json *mine,
                         Err *err);
+/* Reads a whole checkpoint and compares its checksum: nothing else is needed to trust it. */
+bool checkpoint_check(const char *folder, Arena *scratch, Err *err);
 /* Highest-numbered usable checkpoint folder of that run under output (torn ones, and those of other
  * runs, are skipped with a log line); NULL when there is none. run_id NULL: of any run. */
 const char *checkpoint_latest(const char *output, const char *run_id, Arena *out);

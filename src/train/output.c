@@ -74,7 +74,7 @@ const char *output_session_run(const char *path, int64_t run, Arena *out)
     return path_join(out, path, arena_printf(out, "%s%03lld", session_prefix, (long long)run));
 }
 
-static bool is_session_run(const char *name)
+bool output_is_session_run(const char *name)
 {
     if (!str_starts(str_of(name), session_prefix))
         return false;
@@ -86,7 +86,7 @@ static bool is_session_run(const char *name)
 static bool is_of_a_run(const char *name)
 {
     return strcmp(name, ADAPTER_FOLDER) == 0 || strcmp(name, MODEL_FOLDER) == 0 ||
-           checkpoint_number(name) >= 0 || is_session_run(name);
+           checkpoint_number(name) >= 0 || output_is_session_run(name);
 }
 
 /* What a killed process left half-written. */
@@ -107,7 +107,7 @@ static void recover(const char *path, Arena *arena)
         const Str name = str_of(names[i]);
         const Str whole = str_sub(name, 0, name.len - (sizeof ".partial" - 1));
         if (str_ends(name, ".partial") &&
-            is_session_run(arena_strndup(arena, whole.data, whole.len)))
+            output_is_session_run(arena_strndup(arena, whole.data, whole.len)))
             folder_remove(path_join(arena, path, names[i]));
     }
 }

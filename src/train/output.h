@@ -35,4 +35,6 @@ const char *output_aside(const char *path, const char *run_id, Arena *out);
 /* "OUT/run_007" of a session's run 7, from 1. */
 const char *output_session_run(const char *path, int64_t run, Arena *out);
 
+bool output_is_session_run(const char *name);
+
 #endif

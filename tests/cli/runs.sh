@@ -63,6 +63,16 @@ run replay "$B" -o out_runs --override seed=x; expect_code 1
 run runs -o out_runs --json; [ "$(grep -c run_id out)" -eq 4 ] || fail 'not four runs'
 run info --error-codes --json; expect_code 0; expect_out '"code": "INPUT_DATASET_NOT_FOUND"'
 run info --subcommand-tiers; expect_code 0; expect_out '^experimental  *diff-runs'; expect_out '^deprecated-prefer-runs  *list-runs'
+# check: everything is read again; what is spoiled is named
+run check -o out_runs; expect_code 0; expect_out 'ok   *checkpoint'; expect_out 'ok   *adapter'; expect_out 'ok   *data'
+run check "$A" -o out_runs --json; expect_code 0; expect_out '"bad": 0'
+run multi-run -m "$TINY" -d chat.jsonl --runs 2 --steps 1 --lora-r 2 --max-seq-length 64 -o spoilt; expect_code 0
+run check -o spoilt; expect_code 0; expect_out 'ok   *session .*run_002'
+printf 'x' | dd of=spoilt/run_001/slao/merged.safetensors bs=1 seek=2000 conv=notrunc 2>/dev/null
+printf 'x' | dd of=spoilt/run_002/checkpoint-1/state.safetensors bs=1 seek=3000 conv=notrunc 2>/dev/null
+: >spoilt/lora/adapter_config.json; printf '\n' >>chat.jsonl
+run check -o spoilt; expect_code 2; expect_out 'BAD *session .*run_001'; expect_out 'BAD *checkpoint'; expect_out 'BAD *adapter'; expect_out 'BAD *data'
+run check -o absent; expect_code 0; expect_err 'no runs'
 # what other programs write: members absent, odd or unknown
 mkdir odd && cat >odd/run_history.json <<'EOF'
 [{"run_id": "aa", "status": "failed", "hyperparameters": {"lr": 1, "targets": ["q", "v"]}, "loss_history": [3, null, "x", 1]},
