@@ -98,8 +98,15 @@ BP_API const char *bp_version(void);
 /* ---- 2. Options ----------------------------------------------------------------------------- */
 
 /* Sets one option by its name ("lora-alpha", "seed", …), as text. Precedence: bp_set and the
- * structs above, then BACKPROPAGATE_* variables, then .env in the working folder, then defaults. */
+ * structs above, then BACKPROPAGATE_* variables, then .env in the working folder, then the user's
+ * configuration file, then defaults. */
 BP_API bool bp_set(bp_trainer *t, const char *name, const char *value);
+/* What the user's configuration file says for every later handle of this user: "lora-r=16", one a
+ * line. Reset empties the file. The JSON lists every setting with its value and where it is from.
+ * */
+BP_API bool bp_config_set(bp_trainer *t, const char *assignments);
+BP_API bool bp_config_reset(bp_trainer *t);
+BP_API const char *bp_config_json(bp_trainer *t);
 /* The value now in force, as text ("" when it has none). NULL for an unknown name. */
 BP_API const char *bp_get(const bp_trainer *t, const char *name);
 

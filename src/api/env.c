@@ -1,4 +1,5 @@
-/* env.c — the process environment and the file .env of the working folder, read here alone.
+/* env.c — the process environment, the file .env of the working folder and the user's configuration
+ * file, read here alone.
  *
  * .env: UTF-8 lines NAME=VALUE; blank lines and lines starting with # are skipped; "export " in
  * front and one pair of quotes around the value are taken off. It is optional.
@@ -9,9 +10,33 @@
 #include <unistd.h>
 
 #include "core/file.h"
+#include "core/os.h"
 #include "core/str.h"
 
 enum { DOTENV_MAX_BYTES = 1 << 20 };
+
+const char *config_path(Arena *out)
+{
+    const char *base = os_env("XDG_CONFIG_HOME"), *home = os_env("HOME");
+    if (base == NULL && home != NULL)
+        base = path_join(out, home, ".config");
+    return base != NULL ? path_join(out, base, "backpropagate/config.json") : NULL;
+}
+
+Json *config_load(Arena *scratch, Err *err)
+{
+    const char *path = config_path(scratch);
+    if (path == NULL || !path_exists(path))
+        return json_new_object();
+    Json *config = json_load(path, ERR_CONFIG_INVALID, err);
+    if (config != NULL && json_is_object(config))
+        return config;
+    if (config != NULL)
+        err_set(err, ERR_CONFIG_INVALID, "'%s' does not hold a JSON object", path);
+    json_free(config);
+    err_hint(err, "Repair or remove the file '%s'", path);
+    return NULL;
+}
 
 static Str unquote(Str value)
 {

@@ -142,12 +142,42 @@ bool settings_set(Settings *settings, OptionId id, const char *value, SettingSou
                                                         : "one line of text";
         err_set(err, ERR_CONFIG_INVALID_SETTING, "'%s' is not a value for %s%s (expected %s)",
                 value, source == FROM_CALLER ? "--" : "",
-                source == FROM_CALLER ? row->flag : row->variable, expected);
+                source == FROM_CALLER ? row->flag : source == FROM_CONFIG ? row->name
+                                                                          : row->variable,
+                expected);
+        if (source == FROM_CONFIG)
+            err_hint(err, "The configuration file has it; correct or remove that line of it");
         return false;
     }
     settings->value[id] = arena_strdup(settings->arena, checked);
     settings->source[id] = source;
     return true;
+}
+
+/* Every member is text and the name of an option; others are left alone with a warning. */
+static bool read_config(Settings *settings, Err *err)
+{
+    Json *config = config_load(settings->arena, err);
+    const char *name;
+    Json *value;
+    bool ok = config != NULL;
+    for (void *it = NULL; ok && (it = json_next(config, it, &name, &value)) != NULL;) {
+        const int id = settings_find(name);
+        if (id < 0 || !json_is_string(value))
+            log_warn("config_unknown", "name=\"%s\" file=\"%s\"", name,
+                     config_path(settings->arena));
+        else
+            ok = settings_set(settings, (OptionId)id, json_text(value), FROM_CONFIG, err);
+    }
+    json_free(config);
+    return ok;
+}
+
+const char *setting_source_name(SettingSource source)
+{
+    static const char *const names[] = {"default", "config", ".env", "environment", "caller"};
+    must((size_t)source < COUNT_OF(names));
+    return names[source];
 }
 
 typedef struct EnvReading {
@@ -221,7 +251,7 @@ bool settings_open(Settings *settings, Arena *arena, Err *err)
     for (int i = 0; i < OPTION_COUNT; i++)
         settings->value[i] = option_rows[i].fallback;
     EnvReading reading = {settings, err};
-    return env_visit_all(arena, read_variable, &reading, err);
+    return read_config(settings, err) && env_visit_all(arena, read_variable, &reading, err);
 }
 
 const char *settings_text(const Settings *settings, OptionId id)

@@ -1,7 +1,8 @@
 /* settings.h — the value of every option and where it came from.
  *
  * One row of options.def is one option. Precedence: set by the caller > environment > .env in the
- * working folder > default. Values are kept as text, checked against their row when they are set.
+ * working folder > the user's configuration file > default. Values are kept as text, checked
+ * against their row when they are set.
  */
 #ifndef API_SETTINGS_H
 #define API_SETTINGS_H
@@ -31,6 +32,7 @@ extern const OptionRow option_rows[OPTION_COUNT];
 
 typedef enum SettingSource {
     FROM_DEFAULT,
+    FROM_CONFIG, /* written by `backprop config --set` */
     FROM_DOTENV,
     FROM_ENVIRONMENT,
     FROM_CALLER
@@ -42,8 +44,9 @@ typedef struct Settings {
     SettingSource source[OPTION_COUNT];
 } Settings;
 
-/* Defaults, then .env, then the environment. A bad value there is an error that names the variable;
- * an unknown BACKPROPAGATE_* name is a warning in the log with the nearest known one. */
+/* Defaults, then the configuration file, then .env, then the environment. A bad value there is an
+ * error that names the variable; an unknown BACKPROPAGATE_* name is a warning in the log with the
+ * nearest known one. */
 bool settings_open(Settings *settings, Arena *arena, Err *err);
 /* Index of the option called `name`, -1 when unknown. */
 int settings_find(const char *name);
@@ -51,6 +54,13 @@ int settings_find(const char *name);
  * higher one. */
 bool settings_set(Settings *settings, OptionId id, const char *value, SettingSource source,
                   Err *err);
+
+/* The configuration file: one JSON object {option: text}. NULL when there is no place for it (no
+ * HOME and no XDG_CONFIG_HOME). */
+const char *config_path(Arena *out);
+/* Its object, empty when there is no file; NULL with CONFIG_INVALID when it is not readable. */
+Json *config_load(Arena *scratch, Err *err);
+const char *setting_source_name(SettingSource source); /* "default", "config", ".env", … */
 
 const char *settings_text(const Settings *settings, OptionId id); /* never NULL */
 bool settings_flag(const Settings *settings, OptionId id);

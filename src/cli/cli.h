@@ -82,6 +82,7 @@ int cmd_generate(bp_trainer *t, const char *const *positionals, int n);
 int cmd_info(bp_trainer *t, const char *const *positionals, int n);
 int cmd_resume(bp_trainer *t, const char *const *positionals, int n);
 int cmd_replay(bp_trainer *t, const char *const *positionals, int n);
+int cmd_config(bp_trainer *t, const char *const *positionals, int n);
 int cmd_check(bp_trainer *t, const char *const *positionals, int n);
 int cmd_runs(bp_trainer *t, const char *const *positionals, int n);
 int cmd_diff_runs(bp_trainer *t, const char *const *positionals, int n);

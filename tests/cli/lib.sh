@@ -10,6 +10,7 @@ ROOT=$(cd "$HERE/../.." && pwd)
 WORK=$(mktemp -d) || exit 1
 trap 'chmod -R u+w "$WORK" 2>/dev/null; rm -rf "$WORK"' EXIT
 cd "$WORK" || exit 1
+XDG_CONFIG_HOME=$WORK/config; export XDG_CONFIG_HOME
 TINY=$WORK/tiny.gguf
 "$MAKE_TINY_MODEL" "$TINY" || exit 1
 FAILED=0
