@@ -29,10 +29,17 @@ static const Shape SHAPES[] = {
 
 bool bench_case_parse(const char *text, BenchCase *out)
 {
-    *out = (BenchCase){.memory = "keep"};
+    *out = (BenchCase){.memory = "keep", .dtype = DTYPE_BF16};
     int batch = 0, seq = 0, rank = 0;
     if (sscanf(text, "%31[^,],%d,%d,%d,%15s", out->model, &batch, &seq, &rank, out->memory) < 4)
         return false;
+    char *colon = strchr(out->model, ':');
+    if (colon != NULL) {
+        if (strcmp(colon, ":q4_k") != 0)
+            return false;
+        out->dtype = DTYPE_Q4_K;
+        *colon = 0;
+    }
     out->batch = batch;
     out->seq = seq;
     out->rank = rank;
@@ -77,8 +84,21 @@ static uint16_t *random_buffer(int64_t n, Arena *out)
     return buffer;
 }
 
+/* Q4_K blocks of random levels and scales; d and m such that values are like those above. */
+static void make_blocks(uint16_t *buffer, int64_t n)
+{
+    enum { HALVES = QB_Q4_K_BYTES / 2 };
+    for (int64_t i = 0; i + HALVES <= n; i += HALVES) {
+        buffer[i] = qb_to_f16(1.4e-4f);
+        buffer[i + 1] = qb_to_f16(1.05e-3f);
+        for (int64_t j = 2; j < HALVES; j++) /* from bf16 values to all bits random */
+            buffer[i + j] = (uint16_t)(buffer[i + j] * 40503u ^ buffer[i + j] >> 3);
+    }
+}
+
 typedef struct Maker {
     Model *model;
+    Dtype dtype;
     uint16_t *random;
     int64_t n_random;
     float *ones;
@@ -88,10 +108,14 @@ typedef struct Maker {
 static Weight make_weight(Maker *maker, Role role)
 {
     const WeightShape shape = weight_shape(&maker->model->config, role);
-    const int64_t spare = maker->n_random - shape.rows * shape.cols;
+    enum { STEP = QB_Q4_K_BYTES / 2 };
+    const bool vector = shape.rows == 1; /* biases are plain */
+    const Dtype dtype = vector ? DTYPE_BF16 : maker->dtype;
+    const int64_t bytes = shape.rows * (int64_t)dtype_row_bytes(dtype, shape.cols);
+    const int64_t spare = maker->n_random - bytes / 2;
     must(spare >= 0);
-    const int64_t at = spare == 0 ? 0 : maker->turn++ * 1000003 % spare / 8 * 8;
-    return (Weight){.source = maker->random + at, .dtype = DTYPE_BF16, .rows = shape.rows,
+    const int64_t at = spare == 0 ? 0 : maker->turn++ * 1000003 % spare / STEP * STEP;
+    return (Weight){.source = maker->random + at, .dtype = dtype, .rows = shape.rows,
                     .cols = shape.cols};
 }
 
@@ -117,8 +141,10 @@ bool bench_model(const BenchCase *bench, Model *model, Arena *out)
                        .attention_scale = 1 / sqrtf((float)s->head_dim), .tied = s->tied,
                        .pairing = model->family->gguf_pairing};
     snprintf(c->name, sizeof c->name, "%s", s->name);
-    Maker maker = {.model = model, .n_random = s->vocab * s->d_model};
+    Maker maker = {.model = model, .dtype = bench->dtype, .n_random = s->vocab * s->d_model};
     maker.random = random_buffer(maker.n_random, out);
+    if (bench->dtype != DTYPE_BF16)
+        make_blocks(maker.random, maker.n_random);
     maker.ones = arena_array(out, float, s->d_model);
     for (int64_t i = 0; i < s->d_model; i++)
         maker.ones[i] = 1;

@@ -11,10 +11,12 @@ typedef struct BenchCase {
     char model[32];
     int32_t batch, seq;
     int64_t rank;
+    Dtype dtype;
     char memory[16]; /* "keep", "remake", "recompute", "offload" */
 } BenchCase;
 
-/* "llama3.1-8b,2,2048,16" or "llama3.1-8b,2,2048,16,recompute" */
+/* "llama3.1-8b,2,2048,16", "llama3.1-8b,2,2048,16,recompute" or, with all matrices in Q4_K, kept
+ * packed, "llama3.1-8b:q4_k,2,2048,16" */
 bool bench_case_parse(const char *text, BenchCase *out);
 /* The names of all models, for a usage line. */
 const char *bench_case_models(void);

@@ -65,14 +65,16 @@ static void print_result(Measure *m)
     const double tokens = (double)b->batch * b->seq;
     const char *format =
         m->options.json
-            ? "{\"engine\": \"backpropagate\", \"case\": \"%s,%d,%d,%d,%s\", \"tok_s\": %.0f, "
+            ? "{\"engine\": \"backpropagate\", \"case\": \"%s%s,%d,%d,%d,%s\", "
+              "\"tok_s\": %.0f, "
               "\"peak_gib\": %.2f, \"planned_gib\": %.2f, \"first_step_s\": %.2f, "
               "\"begin_s\": %.2f, \"step_ms\": %.2f, "
               "\"best_ms\": %.2f, \"sm_mhz\": %.0f, \"loss\": %.4f, \"card\": \"%s\"}\n"
-            : "%s,%d,%d,%d,%s: %.0f tokens/s, %.2f GiB (planned %.2f), "
+            : "%s%s,%d,%d,%d,%s: %.0f tokens/s, %.2f GiB (planned %.2f), "
               "first step done at %.2f s (begun %.2f), step %.2f ms (best %.2f), %.0f MHz, "
               "loss %.4f, %s\n";
-    printf(format, b->model, b->batch, b->seq, (int)b->rank, b->memory, tokens / step,
+    printf(format, b->model, b->dtype == DTYPE_BF16 ? "" : ":q4_k", b->batch, b->seq,
+           (int)b->rank, b->memory, tokens / step,
            (double)(m->peak_bytes - m->base_bytes) * gib,
            (double)(plan->weights + plan->run + plan->step + plan->other) * gib,
            m->first - m->start,
@@ -165,7 +167,8 @@ static int run_case(const char *text, const BenchOptions *options)
         .base_name = m.bench.model, .steps = steps, .batch_size = m.bench.batch, .accumulation = 1,
         .max_seq_length = m.bench.seq, .packing = true, .lr = 1e-4, .max_grad_norm = 1,
         .schedule = SCHEDULE_CONSTANT, .seed = 1, .sink = on_event, .sink_context = &m,
-        .segments = segments_of(m.bench.memory)};
+        .segments = segments_of(m.bench.memory),
+        .weights = m.bench.dtype == DTYPE_BF16 ? WEIGHTS_WIDENED : WEIGHTS_PACKED};
     if (!train_run(&model, adapter, &dataset, &backend, &train, &arena, &m.result, &err))
         return fail(&err);
     return 3; /* on_event ends the process */

@@ -252,6 +252,10 @@ typedef size_t ScratchFn(const Backend *backend, const OpCall *call, Pass pass);
 /* Where slabs lie: in ordinary memory, which the host may read in place, or on a device. */
 typedef enum BackendMemory { MEMORY_HOST, MEMORY_DEVICE } BackendMemory;
 
+/* How weights of packed types (those of GGUF files) lie on a device: made wide once, when they are
+ * opened, or packed and made wide at every use. The values are the same. */
+typedef enum WeightStorage { WEIGHTS_WIDENED, WEIGHTS_PACKED } WeightStorage;
+
 /* What the plan must know of a machine to predict its memory without having it. */
 typedef struct BackendTraits {
     const char *name;       /* "cpu", "cuda" */
@@ -261,6 +265,7 @@ typedef struct BackendTraits {
     size_t context_bytes;   /* what the driver takes before anything is asked for */
     Dtype activation;       /* policy: dtype of activations */
     Dtype residual;         /* dtype of the residual stream and its gradient */
+    WeightStorage weights;  /* policy, of a device; set before weights are opened */
 } BackendTraits;
 
 /* What a model asks of a backend beyond having the ops; found out before anything runs. */

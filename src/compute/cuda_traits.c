@@ -145,15 +145,81 @@ LossScratch cuda_loss_scratch(const CrossEntropyArgs *args)
     return s;
 }
 
+static bool any_packed(const Weight *const *weights, int n)
+{
+    bool packed = false;
+    for (int i = 0; i < n; i++)
+        packed = packed || !dtype_is_plain(weights[i]->dtype);
+    return packed;
+}
+
+GroupLayout cuda_group_layout(const BackendTraits *traits, const Weight *const *weights, int n,
+                              int64_t rank)
+{
+    must(n >= 1 && n <= LINEAR_MAX_PARTS && rank >= 0);
+    GroupLayout layout = {.cols = weights[0]->cols, .tail = round_up(rank, CUDA_ROW_TAIL)};
+    const int64_t ld = layout.cols + layout.tail;
+    layout.packed = traits->weights == WEIGHTS_PACKED && any_packed(weights, n);
+    for (int i = 0; i < n; i++) {
+        const Weight *w = weights[i];
+        layout.rows += w->rows;
+        if (layout.packed)
+            layout.part[i] = take(&layout.total, w->rows,
+                                  dtype_row_bytes(w->dtype, w->cols));
+    }
+    if (layout.packed) {
+        layout.b_stride = layout.tail;
+        layout.b = take(&layout.total, layout.rows * layout.tail, 2);
+        layout.a = take(&layout.total, layout.tail * ld, 2);
+        return layout;
+    }
+    layout.b_stride = ld;
+    layout.b = (size_t)layout.cols * 2;
+    layout.a = (size_t)(layout.rows * ld) * 2;
+    take(&layout.total, (layout.rows + layout.tail) * ld, 2);
+    return layout;
+}
+
+size_t cuda_panel_bytes(const GroupLayout *layout)
+{
+    size_t total = 0;
+    if (layout->packed)
+        take(&total, (layout->rows + layout->tail) * (layout->cols + layout->tail), 2);
+    return total;
+}
+
+/* Of the product with the weights in a call: forward unless y is not wanted, backward for dx. */
+static size_t linear_panel(const BackendTraits *traits, const LinearArgs *args, Pass pass)
+{
+    const Weight *weights[LINEAR_MAX_PARTS] = {0};
+    const bool used = pass == PASS_FWD ? !tensor_is_empty(&args->part[0].y)
+                                       : !tensor_is_empty(&args->dx);
+    for (int i = 0; i < args->n_parts; i++)
+        weights[i] = args->part[i].w;
+    const GroupLayout layout =
+        cuda_group_layout(traits, weights, args->n_parts, cuda_linear_tail(args));
+    return used ? cuda_panel_bytes(&layout) : 0;
+}
+
+static size_t head_panel(const BackendTraits *traits, const Weight *head)
+{
+    const GroupLayout layout = cuda_group_layout(traits, &head, 1, 0);
+    return cuda_panel_bytes(&layout);
+}
+
 static size_t scratch_bytes(const Backend *backend, const OpCall *call, Pass pass)
 {
-    (void)backend;
+    const BackendTraits *traits = &backend->traits;
     size_t total = 0;
     switch (call->op) {
     case OP_linear:
-        return cuda_linear_scratch(&call->linear, pass).total;
+        return cuda_linear_scratch(&call->linear, pass).total +
+               linear_panel(traits, &call->linear, pass);
     case OP_cross_entropy:
-        return pass == PASS_FWD ? cuda_loss_scratch(&call->cross_entropy).total : 0;
+        if (pass == PASS_BWD)
+            return 0;
+        return cuda_loss_scratch(&call->cross_entropy).total +
+               head_panel(traits, call->cross_entropy.w);
     case OP_rmsnorm:
         if (pass == PASS_BWD && !tensor_is_empty(&call->rmsnorm.dw))
             take(&total, COLUMN_PIECES_TRAIT * call->rmsnorm.w.cols, 4);
@@ -170,21 +236,16 @@ static size_t scratch_bytes(const Backend *backend, const OpCall *call, Pass pas
 
 static size_t group_bytes(const Backend *backend, Weight *const *weights, int n, int64_t rank)
 {
-    (void)backend;
-    int64_t tail = round_up(rank, CUDA_ROW_TAIL), rows = tail;
-    must(n >= 1 && rank >= 0);
+    const Weight *parts[LINEAR_MAX_PARTS] = {0};
+    must(n >= 1 && n <= LINEAR_MAX_PARTS);
     for (int i = 0; i < n; i++)
-        rows += weights[i]->rows;
-    size_t total = 0;
-    take(&total, rows * (weights[0]->cols + tail), 2);
-    return total;
+        parts[i] = weights[i];
+    return cuda_group_layout(&backend->traits, parts, n, rank).total;
 }
 
 static size_t weight_bytes(const Backend *backend, const Weight *weight)
 {
-    Weight copy = *weight;
-    Weight *const one[1] = {&copy};
-    return group_bytes(backend, one, 1, 0);
+    return cuda_group_layout(&backend->traits, &weight, 1, 0).total;
 }
 
 /* What the kernels of this plug-in are compiled for. */

@@ -13,6 +13,20 @@ void backend_traits_cuda(Backend *backend);
 
 enum { CUDA_ROW_TAIL = 16, CUDA_ALIGN = 256, CUDA_NORM_MAX_COLS = 16384 };
 
+/* Where a linear group lies in its slab (WeightBlock in cuda_state.h), offsets in bytes. */
+typedef struct GroupLayout {
+    int64_t rows, cols, tail; /* of all parts; tail: row tail of the inputs */
+    bool packed;
+    size_t part[LINEAR_MAX_PARTS]; /* packed */
+    size_t a, b, total;
+    int64_t b_stride; /* elements */
+} GroupLayout;
+GroupLayout cuda_group_layout(const BackendTraits *traits, const Weight *const *weights, int n,
+                              int64_t rank);
+/* What making it wide takes at each use, at the end of the call's scratch; 0 when it is not packed.
+ */
+size_t cuda_panel_bytes(const GroupLayout *layout);
+
 /* How the scratch of a call is divided; offsets in bytes, all multiples of CUDA_ALIGN. */
 typedef struct LinearScratch {
     size_t bias;     /* forward: [sum out] bf16 */

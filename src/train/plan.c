@@ -74,6 +74,7 @@ typedef struct PlanSubject {
     const Dataset *dataset;
     Backend *backend;
     const TrainOptions *options;
+    WeightStorage weights; /* of the candidates being tried */
 } PlanSubject;
 
 static bool run_once(const StepSetup *setup, StepSlabs *slabs, PlanArenas *arenas,
@@ -108,6 +109,7 @@ static bool measure(const PlanSubject *subject, int32_t batch_size, SegmentMode 
     const PackOptions pack = plan_pack_options(subject->options, batch_size);
     Packer *packer = packer_make(subject->dataset, &pack, &arenas->host);
     Backend imaginary = {0};
+    subject->backend->traits.weights = subject->weights;
     backend_open_plan(&imaginary, subject->backend);
     StepSlabs slabs = {0};
     const StepSetup setup = {
@@ -127,7 +129,7 @@ static bool measure(const PlanSubject *subject, int32_t batch_size, SegmentMode 
         .weights = slabs.weights.peak, .run = slabs.run.peak, .step = slabs.step.peak,
         .host = slabs.host.peak,
         .batch_size = batch_size, .tokens = setup.tokens,
-        .segments = segments, .n_segments = n_segments,
+        .segments = segments, .n_segments = n_segments, .storage = subject->weights,
         .other = other_bytes(subject->model, subject->adapter, subject->backend),
     };
     imaginary.slab_close(&imaginary, &slabs.weights);
@@ -239,39 +241,70 @@ static bool give_up_least(const PlanSubject *subject, SegmentMode wanted, uint64
     return true;
 }
 
-/* Tries candidates from the most wanted to the last resort; *plan is the first that fits. */
-static bool choose(const PlanSubject *subject, PlanArenas *arenas, MemoryPlan *plan, Err *err)
+/* Candidates in the order in which they are wanted, from one segment mode to another. */
+static Fit choose_between(const PlanSubject *subject, SegmentMode first, SegmentMode last,
+                          uint64_t limit, PlanArenas *arenas, MemoryPlan *plan, Err *err)
+{
+    const TrainOptions *options = subject->options;
+    int32_t most = options->batch_size, least = options->batch_size;
+    if (options->batch_size == 0) {
+        const int64_t packs = count_packs(subject, arenas);
+        for (most = PLAN_MAX_BATCH; most > 1 && most / 2 >= packs;)
+            most /= 2;
+        least = 1;
+    }
+    const SegmentMode modes[] = {first, last};
+    for (size_t i = 0; i < COUNT_OF(modes); i++) {
+        for (int32_t batch = most; batch >= least; batch /= 2) {
+            const Fit fit = try_plan(subject, batch, modes[i], limit, arenas, plan, err);
+            if (fit == FIT_NO)
+                continue;
+            if (fit == FIT_YES && i > 0 &&
+                !give_up_least(subject, first, limit, arenas, plan, err))
+                return FIT_ERROR;
+            return fit;
+        }
+    }
+    return FIT_NO;
+}
+
+static bool has_packed_weights(const Model *model)
+{
+    for (int64_t layer = 0; layer < model->config.n_layers; layer++) {
+        for (int role = 0; role < ROLE_LINEAR_COUNT; role++) {
+            const Weight *weight = &model->layers[layer].linear[role];
+            if (weight->rows > 0 && !dtype_is_plain(weight->dtype))
+                return true;
+        }
+    }
+    return false;
+}
+
+/* *plan is the first candidate that fits. */
+static bool choose(PlanSubject *subject, PlanArenas *arenas, MemoryPlan *plan, Err *err)
 {
     const TrainOptions *options = subject->options;
     const uint64_t limit = memory_limit(options, subject->backend);
-    int32_t first = options->batch_size, last = options->batch_size;
-    if (options->batch_size == 0) {
-        const int64_t packs = count_packs(subject, arenas);
-        for (first = PLAN_MAX_BATCH; first > 1 && first / 2 >= packs;)
-            first /= 2;
-        last = 1;
-    }
     const bool device = subject->backend->traits.memory == MEMORY_DEVICE;
-    const SegmentMode last_stage = device ? SEGMENT_OFFLOAD : SEGMENT_RECOMPUTE;
-    const SegmentMode modes[] = {options->segments, last_stage};
-    for (size_t i = 0; i < COUNT_OF(modes); i++) {
-        for (int32_t batch = first; batch >= last; batch /= 2) {
-            const Fit fit = try_plan(subject, batch, modes[i], limit, arenas, plan, err);
-            if (fit == FIT_ERROR)
-                return false;
-            if (fit == FIT_YES)
-                return i == 0 || give_up_least(subject, options->segments, limit, arenas, plan,
-                                               err);
-        }
+    const SegmentMode last = device ? SEGMENT_OFFLOAD : SEGMENT_RECOMPUTE;
+    Fit fit = FIT_NO;
+    if (device && options->weights == WEIGHTS_WIDENED && has_packed_weights(subject->model)) {
+        const SegmentMode cheap =
+            options->segments > SEGMENT_REMAKE ? options->segments : SEGMENT_REMAKE;
+        fit = choose_between(subject, options->segments, cheap, limit, arenas, plan, err);
+        subject->weights = WEIGHTS_PACKED;
     }
-    return too_large(plan, subject->adapter, limit, err);
+    if (fit == FIT_NO)
+        fit = choose_between(subject, options->segments, last, limit, arenas, plan, err);
+    return fit == FIT_YES || (fit == FIT_NO && too_large(plan, subject->adapter, limit, err));
 }
 
 bool train_plan(Model *model, Adapter *adapter, const Dataset *dataset, Backend *backend,
                 const TrainOptions *options, MemoryPlan *plan, Err *err)
 {
     must(dataset->n_examples > 0 && options->batch_size >= 0);
-    const PlanSubject subject = {model, adapter, dataset, backend, options};
+    PlanSubject subject = {.model = model, .adapter = adapter, .dataset = dataset,
+                           .backend = backend, .options = options, .weights = options->weights};
     PlanArenas arenas = {0};
     const bool ok = adapter_fits_backend(adapter, backend, err) &&
                     model_fits_backend(model, backend, err) &&
@@ -281,9 +314,9 @@ bool train_plan(Model *model, Adapter *adapter, const Dataset *dataset, Backend 
     arena_close(&arenas.host);
     if (ok)
         log_debug("memory_plan", "weights=%zu run=%zu step=%zu host=%zu other=%zu batch=%d "
-                  "tokens=%d segments=%d stage=%d further=%d", plan->weights, plan->run,
+                  "tokens=%d segments=%d stage=%d further=%d packed=%d", plan->weights, plan->run,
                   plan->step, plan->host, plan->other, plan->batch_size, plan->tokens,
                   plan->n_segments, plan->segments / SEGMENT_STAGE,
-                  plan->segments % SEGMENT_STAGE);
+                  plan->segments % SEGMENT_STAGE, plan->storage == WEIGHTS_PACKED);
     return ok;
 }

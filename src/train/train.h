@@ -39,6 +39,7 @@ typedef struct TrainOptions {
     uint64_t seed;
     int64_t save_steps;       /* checkpoint every N steps; 0 = only at the end and on a stop */
     SegmentMode segments;     /* at least this; more is chosen when it does not fit */
+    WeightStorage weights;    /* likewise */
     uint64_t memory_limit;    /* bytes the process may use; 0 = what is available less a reserve */
     bool profile;             /* time every op */
     bool no_oom_recovery;     /* running out of memory ends the run */
@@ -66,6 +67,7 @@ typedef struct MemoryPlan {
     int32_t batch_size;
     int32_t tokens;            /* T of a microbatch */
     SegmentMode segments;      /* no more than memory asks for */
+    WeightStorage storage;     /* of packed weights on a device; likewise */
     int32_t n_segments;        /* of the model */
 } MemoryPlan;
 
@@ -109,8 +111,10 @@ int32_t train_halved(int32_t batch_size);
 
 /* The memory plan alone (same code on the plan backend). batch_size 0 in options: the largest of
  * 8, 4, 2, 1 that fits with the segments asked for, else the largest that fits at the last stage
- * (tape.h), and then the first stage and the fewest segments there that fit. On a device the limit
- * is its free memory less a reserve of 256 MiB. RUNTIME_OUT_OF_MEMORY with the bytes of each part
+ * (tape.h), and then the first stage and the fewest segments there that fit. Packed weights on a
+ * device are made wide once where all but remaking can be spared then, else at every use, which
+ * costs less than recomputing. On a device the limit is its free memory less a reserve of 256 MiB.
+ * RUNTIME_OUT_OF_MEMORY with the bytes of each part
  * when nothing fits. */
 bool train_plan(Model *model, Adapter *adapter, const Dataset *dataset, Backend *backend,
                 const TrainOptions *options, MemoryPlan *plan, Err *err);

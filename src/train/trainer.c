@@ -307,6 +307,7 @@ static bool place(Run *run, Err *err)
     const TrainOptions *o = run->options;
     const MemoryPlan *plan = &run->result->plan;
     Backend *backend = run->backend;
+    backend->traits.weights = plan->storage;
     if (!backend->slab_open(backend, &run->slabs.weights, plan->weights, err) ||
         !backend->slab_open(backend, &run->slabs.run, plan->run, err) ||
         !backend->slab_open(backend, &run->slabs.step, plan->step, err) ||

@@ -148,7 +148,7 @@ const OpCase op_cases[] = {
 };
 const int op_case_count = COUNT_OF(op_cases);
 
-static int run_case(const OpCase *c, Backend *backend, Arena *arena, Arena *slab)
+static int run_case(const OpCase *c, Backend *backend, Arena *arena, Arena *slab, uint64_t *result)
 {
     const size_t mark = arena_mark(arena);
     OpTest *test = op_make(arena, c, &backend->traits);
@@ -158,6 +158,7 @@ static int run_case(const OpCase *c, Backend *backend, Arena *arena, Arena *slab
         bad++;
     }
     const uint64_t bits = op_bits(test);
+    *result = bits;
     bad += op_check(test, "cuda");
     if (!op_run(test, backend, slab) || op_bits(test) != bits) {
         fprintf(stderr, "%s: two runs differ\n", c->name);
@@ -185,10 +186,17 @@ int main(int argc, char **argv)
     for (int i = 0; i < op_case_count; i++) {
         if (argc > 1 && strstr(op_cases[i].name, argv[1]) == NULL)
             continue;
-        run++;
-        if (run_case(&op_cases[i], &backend, &arena, &slab) != 0) {
-            fprintf(stderr, "FAILED %s\n", op_cases[i].name);
-            failed++;
+        /* Weights of packed types both ways, which give the same bits. */
+        const int ways = dtype_is_plain(op_cases[i].dtype) ? 1 : 2;
+        uint64_t bits[2];
+        for (int way = 0; way < ways; way++) {
+            backend.traits.weights = (WeightStorage)way;
+            run++;
+            if (run_case(&op_cases[i], &backend, &arena, &slab, &bits[way]) != 0 ||
+                bits[way] != bits[0]) {
+                fprintf(stderr, "FAILED %s%s\n", op_cases[i].name, way > 0 ? ", packed" : "");
+                failed++;
+            }
         }
     }
     fprintf(stderr, "%d cases, %d failed, largest error %.2f of what is allowed\n", run, failed,

@@ -10,7 +10,7 @@
 #include <math.h>
 
 #include "core/arena.h"
-#include "core/quant_block.h"
+#include "core/quant_run.h"
 
 static Arena arena;
 
@@ -41,6 +41,41 @@ static double half_value(uint16_t half)
     if (exponent == 0)
         return sign * ldexp(mantissa, -24);
     return sign * ldexp(1024 + mantissa, exponent - 25);
+}
+
+/* quant_run.h spells the same values once more: any bytes, any scales, bit for bit. */
+static void test_runs_are_blocks(void **state)
+{
+    (void)state;
+    static const struct {
+        void (*whole)(const uint8_t *restrict block, float *restrict out);
+        void (*run)(const uint8_t *restrict block, int run, float *restrict out);
+        int bytes, elements;
+    } types[] = {
+#define TYPE(kind, KIND, elements) {qb_decode_##kind, qb_run_##kind, QB_##KIND##_BYTES, elements}
+        TYPE(q4_0, Q4_0, QB_BLOCK), TYPE(q4_1, Q4_1, QB_BLOCK), TYPE(q5_0, Q5_0, QB_BLOCK),
+        TYPE(q5_1, Q5_1, QB_BLOCK), TYPE(q8_0, Q8_0, QB_BLOCK), TYPE(iq4_nl, IQ4_NL, QB_BLOCK),
+        TYPE(q2_k, Q2_K, QB_SUPER), TYPE(q3_k, Q3_K, QB_SUPER), TYPE(q4_k, Q4_K, QB_SUPER),
+        TYPE(q5_k, Q5_K, QB_SUPER), TYPE(q6_k, Q6_K, QB_SUPER), TYPE(iq4_xs, IQ4_XS, QB_SUPER),
+#undef TYPE
+    };
+    uint64_t x = 88172645463325252u; /* xorshift64 (Marsaglia 2003) */
+    for (size_t t = 0; t < COUNT_OF(types); t++) {
+        for (int trial = 0; trial < 500; trial++) {
+            uint8_t block[QB_Q6_K_BYTES];
+            float whole[QB_SUPER], runs[QB_SUPER];
+            for (size_t i = 0; i < sizeof block; i++) {
+                x ^= x << 13, x ^= x >> 7, x ^= x << 17;
+                block[i] = (uint8_t)(x >> 32);
+            }
+            types[t].whole(block, whole);
+            for (int run = 0; run < types[t].elements / QB_RUN; run++)
+                types[t].run(block, run, runs + run * QB_RUN);
+            for (int e = 0; e < types[t].elements; e++)
+                assert_true(qb_bits(whole[e]) == qb_bits(runs[e]) ||
+                            (isnan(whole[e]) && isnan(runs[e])));
+        }
+    }
 }
 
 static void test_every_half_decodes(void **state)
@@ -208,6 +243,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_half_decodes),
+        cmocka_unit_test(test_runs_are_blocks),
         cmocka_unit_test(test_halves_round_to_nearest_even),
         cmocka_unit_test(test_every_bf16_both_ways),
         cmocka_unit_test(test_blocks_decode_as_gguf_py),

@@ -2,7 +2,9 @@
  * embedding, rotary embedding, gated units, row copies, and the bf16 copies of low-rank factors.
  */
 #include "compute/cuda/cuda_device.cuh"
-#include "core/quant_block.h"
+#include "core/quant_run.h"
+
+#include <type_traits>
 
 /* ---- storage conversion ---- */
 
@@ -33,61 +35,137 @@ static __global__ void convert_copy(const uint4 *src, bf16 *dst, int64_t dst_str
         *(uint4 *)(dst + i / vectors * dst_stride + i % vectors * VEC) = src[i];
 }
 
-static __global__ void convert_blocks(SourceType type, const uint8_t *src, bf16 *dst,
-                                      int64_t dst_stride, int64_t rows, int64_t row_blocks)
+/* A thread a run of sixteen elements, a block of threads a row. */
+template <int TYPE>
+static __device__ __forceinline__ void decode_run(const uint8_t *row, int run, float *out)
 {
-    const int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
-    if (i >= rows * row_blocks)
-        return;
-    float out[QB_BLOCK];
-    switch (type) {
-    case SOURCE_Q4_0: qb_decode_q4_0(src + i * QB_Q4_0_BYTES, out); break;
-    case SOURCE_Q4_1: qb_decode_q4_1(src + i * QB_Q4_1_BYTES, out); break;
-    case SOURCE_Q5_0: qb_decode_q5_0(src + i * QB_Q5_0_BYTES, out); break;
-    case SOURCE_Q5_1: qb_decode_q5_1(src + i * QB_Q5_1_BYTES, out); break;
-    case SOURCE_IQ4_NL: qb_decode_iq4_nl(src + i * QB_IQ4_NL_BYTES, out); break;
-    default: qb_decode_q8_0(src + i * QB_Q8_0_BYTES, out);
-    }
-    bf16 *to = dst + i / row_blocks * dst_stride + i % row_blocks * QB_BLOCK;
-    for (int j = 0; j < QB_BLOCK; j++)
-        to[j] = __float2bfloat16_rn(out[j]);
+#define RUN_OF(KIND, kind, elements)                                                           \
+    if (TYPE == SOURCE_##KIND)                                                                 \
+        qb_run_##kind(row + (int64_t)(run / ((elements) / QB_RUN)) * QB_##KIND##_BYTES,        \
+                      run % ((elements) / QB_RUN), out);
+    RUN_OF(Q4_0, q4_0, QB_BLOCK)
+    RUN_OF(Q4_1, q4_1, QB_BLOCK)
+    RUN_OF(Q5_0, q5_0, QB_BLOCK)
+    RUN_OF(Q5_1, q5_1, QB_BLOCK)
+    RUN_OF(Q8_0, q8_0, QB_BLOCK)
+    RUN_OF(IQ4_NL, iq4_nl, QB_BLOCK)
+    RUN_OF(Q2_K, q2_k, QB_SUPER)
+    RUN_OF(Q3_K, q3_k, QB_SUPER)
+    RUN_OF(Q4_K, q4_k, QB_SUPER)
+    RUN_OF(Q5_K, q5_k, QB_SUPER)
+    RUN_OF(Q6_K, q6_k, QB_SUPER)
+    RUN_OF(IQ4_XS, iq4_xs, QB_SUPER)
+#undef RUN_OF
 }
 
-/* One thread a super-block, through its local memory: weights are converted once, at open. */
-static __global__ void convert_supers(SourceType type, const uint8_t *src, bf16 *dst,
-                                      int64_t dst_stride, int64_t rows, int64_t row_supers)
+template <int TYPE>
+static __global__ void convert_runs(const uint8_t *src, int64_t row_bytes, bf16 *dst,
+                                    int64_t dst_stride, int row_runs)
+{
+    const uint8_t *from = src + blockIdx.x * row_bytes;
+    for (int run = threadIdx.x; run < row_runs; run += blockDim.x) {
+        float x[QB_RUN / VEC][VEC];
+        decode_run<TYPE>(from, run, x[0]);
+        const int64_t at = blockIdx.x * dst_stride + (int64_t)run * QB_RUN;
+        store8<0>(dst, at, x[0]);
+        store8<0>(dst, at + VEC, x[1]);
+    }
+}
+
+template <int TYPE, int RES32>
+static __global__ void embed_runs(const uint8_t *table, int64_t row_bytes, const int32_t *tokens,
+                                  float scale, DeviceMatrix y, int row_runs)
+{
+    const uint8_t *from = table + tokens[blockIdx.x] * row_bytes;
+    for (int run = threadIdx.x; run < row_runs; run += blockDim.x) {
+        float x[QB_RUN / VEC][VEC];
+        decode_run<TYPE>(from, run, x[0]);
+#pragma unroll
+        for (int j = 0; j < QB_RUN; j++)
+            x[j / VEC][j % VEC] =
+                __bfloat162float(__float2bfloat16_rn(x[j / VEC][j % VEC])) * scale;
+        const int64_t at = blockIdx.x * y.stride + (int64_t)run * QB_RUN;
+        store8<RES32>(y.data, at, x[0]);
+        store8<RES32>(y.data, at + VEC, x[1]);
+    }
+}
+
+/* Calls f with the type as a constant, and the bytes of a row of it. */
+template <typename F> static void for_packed_type(SourceType type, int64_t cols, F f)
+{
+#define PACKED(KIND, elements)                                                                 \
+    case SOURCE_##KIND:                                                                        \
+        f(std::integral_constant<int, SOURCE_##KIND>{}, cols / (elements) * QB_##KIND##_BYTES); \
+        break;
+    switch (type) {
+        PACKED(Q4_0, QB_BLOCK)
+        PACKED(Q4_1, QB_BLOCK)
+        PACKED(Q5_0, QB_BLOCK)
+        PACKED(Q5_1, QB_BLOCK)
+        PACKED(Q8_0, QB_BLOCK)
+        PACKED(IQ4_NL, QB_BLOCK)
+        PACKED(Q2_K, QB_SUPER)
+        PACKED(Q3_K, QB_SUPER)
+        PACKED(Q4_K, QB_SUPER)
+        PACKED(Q5_K, QB_SUPER)
+        PACKED(Q6_K, QB_SUPER)
+        PACKED(IQ4_XS, QB_SUPER)
+    default: break; /* plain types do not come here */
+    }
+#undef PACKED
+}
+
+static unsigned run_threads(int64_t row_runs)
+{
+    enum { THREADS_MOST = 256, WARP_SIZE = 32 };
+    const int64_t whole = (row_runs + WARP_SIZE - 1) / WARP_SIZE * WARP_SIZE;
+    return (unsigned)(whole < THREADS_MOST ? whole : THREADS_MOST);
+}
+
+extern "C" void kernel_embed_packed(cudaStream_t stream, SourceType type, const void *table,
+                                    const int32_t *tokens, float scale, DeviceMatrix y,
+                                    int64_t n_tokens, int64_t cols)
+{
+    const int runs = (int)(cols / QB_RUN);
+    for_packed_type(type, cols, [&](auto kind, int64_t row_bytes) {
+        constexpr int TYPE = decltype(kind)::value;
+        if (y.is_f32)
+            embed_runs<TYPE, 1><<<(unsigned)n_tokens, run_threads(runs), 0, stream>>>(
+                (const uint8_t *)table, row_bytes, tokens, scale, y, runs);
+        else
+            embed_runs<TYPE, 0><<<(unsigned)n_tokens, run_threads(runs), 0, stream>>>(
+                (const uint8_t *)table, row_bytes, tokens, scale, y, runs);
+    });
+}
+
+static __global__ void copy_tail(const uint4 *src, int vectors, bf16 *dst, int64_t dst_stride,
+                                 int64_t n)
 {
     const int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
-    if (i >= rows * row_supers)
-        return;
-    float out[QB_SUPER];
-    switch (type) {
-    case SOURCE_Q2_K: qb_decode_q2_k(src + i * QB_Q2_K_BYTES, out); break;
-    case SOURCE_Q3_K: qb_decode_q3_k(src + i * QB_Q3_K_BYTES, out); break;
-    case SOURCE_Q4_K: qb_decode_q4_k(src + i * QB_Q4_K_BYTES, out); break;
-    case SOURCE_Q5_K: qb_decode_q5_k(src + i * QB_Q5_K_BYTES, out); break;
-    case SOURCE_Q6_K: qb_decode_q6_k(src + i * QB_Q6_K_BYTES, out); break;
-    default: qb_decode_iq4_xs(src + i * QB_IQ4_XS_BYTES, out);
-    }
-    bf16 *to = dst + i / row_supers * dst_stride + i % row_supers * QB_SUPER;
-    for (int j = 0; j < QB_SUPER; j++)
-        to[j] = __float2bfloat16_rn(out[j]);
+    if (i < n)
+        *(uint4 *)(dst + i / vectors * dst_stride + i % vectors * VEC) = src[i];
+}
+
+extern "C" void kernel_copy_tail(cudaStream_t stream, const void *src, int64_t cols, void *dst,
+                                 int64_t dst_stride, int64_t rows)
+{
+    enum { THREADS = 256 };
+    const int64_t n = rows * cols / VEC;
+    copy_tail<<<blocks_for(n, THREADS), THREADS, 0, stream>>>(
+        (const uint4 *)src, (int)(cols / VEC), (bf16 *)dst, dst_stride, n);
 }
 
 extern "C" void kernel_convert_rows(cudaStream_t stream, SourceType type, const void *src,
                                     void *dst, int64_t dst_stride, int64_t rows, int64_t cols)
 {
     enum { THREADS = 256, MAX_BLOCKS = 1024 };
-    if (type >= SOURCE_Q2_K) {
-        const int64_t row_supers = cols / QB_SUPER;
-        convert_supers<<<blocks_for(rows * row_supers, THREADS), THREADS, 0, stream>>>(
-            type, (const uint8_t *)src, (bf16 *)dst, dst_stride, rows, row_supers);
-        return;
-    }
     if (type >= SOURCE_Q4_0) {
-        const int64_t row_blocks = cols / QB_BLOCK;
-        convert_blocks<<<blocks_for(rows * row_blocks, THREADS), THREADS, 0, stream>>>(
-            type, (const uint8_t *)src, (bf16 *)dst, dst_stride, rows, row_blocks);
+        const int runs = (int)(cols / QB_RUN);
+        for_packed_type(type, cols, [&](auto kind, int64_t row_bytes) {
+            convert_runs<decltype(kind)::value>
+                <<<(unsigned)rows, run_threads(runs), 0, stream>>>(
+                    (const uint8_t *)src, row_bytes, (bf16 *)dst, dst_stride, runs);
+        });
         return;
     }
     const int is_copy = type == SOURCE_BF16 && cols % VEC == 0 && dst_stride % VEC == 0 &&

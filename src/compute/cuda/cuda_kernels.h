@@ -30,10 +30,18 @@ typedef enum SourceType {
     SOURCE_Q2_K, SOURCE_Q3_K, SOURCE_Q4_K, SOURCE_Q5_K, SOURCE_Q6_K, SOURCE_IQ4_XS  /* of 256 */
 } SourceType;
 
-/* dst[row][0..cols) = bf16(src[row]); any cols. src: packed rows, may be pinned host memory. */
+/* dst[row][0..cols) = bf16(src[row]); any cols (of packed types: whole blocks, and dst as vectors
+ * ask). src: rows as a file has them, one after another; may be pinned host memory. */
 void kernel_convert_rows(cudaStream_t stream, SourceType type, const void *src, void *dst,
                          int64_t dst_stride, int64_t rows, int64_t cols);
 
+/* dst[row][0..cols) = src[row], cols short and a multiple of 8; src rows one after another. */
+void kernel_copy_tail(cudaStream_t stream, const void *src, int64_t cols, void *dst,
+                      int64_t dst_stride, int64_t rows);
+/* As kernel_embed_fwd, from rows of a packed type. */
+void kernel_embed_packed(cudaStream_t stream, SourceType type, const void *table,
+                         const int32_t *tokens, float scale, DeviceMatrix y, int64_t n_tokens,
+                         int64_t cols);
 void kernel_embed_fwd(cudaStream_t stream, const void *table, int64_t table_stride,
                       const int32_t *tokens, float scale, DeviceMatrix y, int64_t n_tokens,
                       int64_t cols);

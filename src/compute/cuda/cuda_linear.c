@@ -61,6 +61,14 @@ static const void *stacked_bias(CudaState *state, const OpCall *call)
     return bias;
 }
 
+/* A packed block's panel lies at the end of the call's scratch. */
+static const void *weight_matrix(CudaState *state, const OpCall *call, const WeightBlock *block,
+                                 Pass pass)
+{
+    const size_t before = cuda_linear_scratch(&call->linear, pass).total;
+    return cuda_weight_matrix(state, block, (uint8_t *)call->scratch + before);
+}
+
 void cuda_linear_fwd(Backend *backend, const OpCall *call)
 {
     CudaState *state = cuda_state(backend);
@@ -74,15 +82,15 @@ void cuda_linear_fwd(Backend *backend, const OpCall *call)
     if (tail > 0)
         cuda_gemm(state, &(GemmCall){
             .form = GEMM_NT, .out = GEMM_STORE_BF16, .m = x->rows, .n = tail, .k = block->cols,
-            .a = x->data, .lda = x->stride,
-            .b = at_element(block->data, block->rows * block->ld, 2), .ldb = block->ld,
-            .c = args->h.data, .ldc = x->stride});
+            .a = x->data, .lda = x->stride, .b = block->a, .ldb = block->ld, .c = args->h.data,
+            .ldc = x->stride});
     if (tensor_is_empty(y))
         return;
     cuda_gemm(state, &(GemmCall){
         .form = GEMM_NT, .out = f32 ? GEMM_STORE_F32 : GEMM_STORE_BF16, .m = x->rows,
-        .n = block->rows, .k = block->cols + tail, .a = x->data, .lda = x->stride, .b = block->data,
-        .ldb = block->ld, .c = y->data, .ldc = y->stride, .bias = bias});
+        .n = block->rows, .k = block->cols + tail, .a = x->data, .lda = x->stride,
+        .b = weight_matrix(state, call, block, PASS_FWD), .ldb = block->ld, .c = y->data,
+        .ldc = y->stride, .bias = bias});
     cuda_check(state, cudaGetLastError());
 }
 
@@ -92,12 +100,12 @@ static void hidden_gradient(CudaState *state, const LinearArgs *args, const Weig
     const Tensor *dy = &args->part[0].dy;
     uint8_t *dh = at_element(dy->data, block->rows, 2);
     GemmCall gemm = {.form = GEMM_NN, .out = GEMM_STORE_BF16, .m = dy->rows, .lda = dy->stride,
-                     .ldb = block->ld, .ldc = dy->stride};
+                     .ldb = block->b_stride, .ldc = dy->stride};
     if (block->tail <= STACKED_RANK_MAX || args->n_parts == 1) {
         gemm.n = block->tail;
         gemm.k = block->rows;
         gemm.a = dy->data;
-        gemm.b = at_element(block->data, block->cols, 2);
+        gemm.b = block->b;
         gemm.c = dh;
         cuda_gemm(state, &gemm);
         return;
@@ -109,7 +117,7 @@ static void hidden_gradient(CudaState *state, const LinearArgs *args, const Weig
         gemm.n = last ? block->tail - column : part_rank(part); /* the last one clears the rest */
         gemm.k = part->w->rows;
         gemm.a = at_element(dy->data, row, 2);
-        gemm.b = at_element(block->data, row * block->ld + block->cols + column, 2);
+        gemm.b = at_element(block->b, row * block->b_stride + column, 2);
         gemm.c = at_element(dh, column, 2);
         if (gemm.n > 0)
             cuda_gemm(state, &gemm);
@@ -164,7 +172,7 @@ static void thin_of_dy(CudaState *state, const OpCall *call, const WeightBlock *
     ThinKernel kernel = {
         .x = dy->data, .x_stride = dy->stride, .rows = dy->rows, .cols = block->rows,
         .h = args->h.data, .h_stride = args->x.stride, .h_cols = (int)block->tail,
-        .b = at_element(block->data, block->cols, 2), .b_stride = block->ld,
+        .b = block->b, .b_stride = block->b_stride,
         .row_out = at_element(dy->data, block->rows, 2), .row_out_stride = dy->stride,
         .row_partials = (float *)at_element(call->scratch, (int64_t)scratch.row_partials, 1),
         .column_partials = (float *)at_element(call->scratch, (int64_t)scratch.column_partials, 1)};
@@ -272,8 +280,9 @@ void cuda_linear_bwd(Backend *backend, const OpCall *call)
         must(args->dx.dtype == DTYPE_BF16);
         cuda_gemm(state, &(GemmCall){
             .form = GEMM_NN, .out = GEMM_STORE_BF16, .m = dy->rows, .n = block->cols,
-            .k = block->rows + tail, .a = dy->data, .lda = dy->stride, .b = block->data,
-            .ldb = block->ld, .c = args->dx.data, .ldc = args->dx.stride});
+            .k = block->rows + tail, .a = dy->data, .lda = dy->stride,
+            .b = weight_matrix(state, call, block, PASS_BWD), .ldb = block->ld,
+            .c = args->dx.data, .ldc = args->dx.stride});
     }
     cuda_check(state, cudaGetLastError());
 }
@@ -293,12 +302,12 @@ void cuda_lowrank_refresh(Backend *backend, const OpCall *call)
         if (r > 0) {
             pieces.piece[pieces.n++] = (RoundPiece){
                 .src = tensor_f32(&part->a), .src_stride = part->a.stride,
-                .dst = at_element(block->data, (block->rows + column) * block->ld, 2),
+                .dst = at_element(block->a, column * block->ld, 2),
                 .dst_stride = block->ld, .rows = r, .cols = block->cols, .scale = part->scale};
             pieces.piece[pieces.n++] = (RoundPiece){
                 .src = tensor_f32(&part->b), .src_stride = part->b.stride,
-                .dst = at_element(block->data, row * block->ld + block->cols + column, 2),
-                .dst_stride = block->ld, .rows = part->w->rows, .cols = r, .scale = 1.0f};
+                .dst = at_element(block->b, row * block->b_stride + column, 2),
+                .dst_stride = block->b_stride, .rows = part->w->rows, .cols = r, .scale = 1.0f};
         }
         row += part->w->rows;
         column += r;

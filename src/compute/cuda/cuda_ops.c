@@ -40,8 +40,7 @@ static void embed_fwd(Backend *backend, const OpCall *call)
     CudaState *state = cuda_state(backend);
     const EmbedArgs *args = &call->embed;
     const WeightBlock *table = plain_block(args->table);
-    kernel_embed_fwd(state->stream, table->data, table->ld, args->tokens, args->scale,
-                     device_matrix(&args->y), args->y.rows, args->y.cols);
+    cuda_weight_rows(state, table, args->tokens, args->scale, &args->y);
     launched(state);
 }
 
@@ -252,7 +251,7 @@ static void glu_bwd(Backend *backend, const OpCall *call)
 
 /* One chunk of loss rows: logits, loss, gradient. */
 static void loss_chunk(CudaState *state, const OpCall *call, const LossScratch *scratch,
-                       int64_t first)
+                       const void *head, int64_t first)
 {
     const CrossEntropyArgs *args = &call->cross_entropy;
     const WeightBlock *w = plain_block(args->w);
@@ -265,7 +264,7 @@ static void loss_chunk(CudaState *state, const OpCall *call, const LossScratch *
                        n, cols);
     cuda_gemm(state, &(GemmCall){
         .form = GEMM_NT, .out = GEMM_STORE_BF16, .m = n, .n = w->rows, .k = cols, .a = gathered,
-        .lda = cols, .b = w->data, .ldb = w->ld, .c = logits, .ldc = scratch->stride});
+        .lda = cols, .b = head, .ldb = w->ld, .c = logits, .ldc = scratch->stride});
     const LossKernel kernel = {
         .logits = logits, .stride = scratch->stride, .vocab = w->rows,
         .targets = args->targets + first, .nll = tensor_f32(&args->nll) + first * args->nll.stride,
@@ -282,7 +281,7 @@ static void loss_chunk(CudaState *state, const OpCall *call, const LossScratch *
         return;
     cuda_gemm(state, &(GemmCall){
         .form = GEMM_NN, .out = GEMM_STORE_BF16, .m = n, .n = cols, .k = w->rows, .a = logits,
-        .lda = scratch->stride, .b = w->data, .ldb = w->ld, .c = gathered, .ldc = cols});
+        .lda = scratch->stride, .b = head, .ldb = w->ld, .c = gathered, .ldc = cols});
     kernel_scatter_rows(state->stream, gathered, args->dx.data, args->dx.stride, rows, n_loss,
                         first, n, cols);
 }
@@ -299,8 +298,10 @@ static void cross_entropy_fwd(Backend *backend, const OpCall *call)
                                             (size_t)args->dx.cols * 2, (size_t)args->dx.rows,
                                             state->stream));
     }
+    const void *head = cuda_weight_matrix(state, plain_block(args->w),
+                                          (uint8_t *)call->scratch + scratch.total);
     for (int64_t first = 0; first < args->nll.rows; first += scratch.chunk)
-        loss_chunk(state, call, &scratch, first);
+        loss_chunk(state, call, &scratch, head, first);
     launched(state);
 }
 

@@ -9,18 +9,27 @@
 #include "compute/compute.h"
 #include "compute/cuda/cuda_gemm.h"
 
-/* One linear group in memory, bf16, row stride ld = cols + tail:
+/* One linear group as products read it, bf16, row stride ld = cols + tail:
  *
  *              cols          tail
  *   rows    [  W  |  B of the parts, block-diagonal  ]
  *   tail    [  scale * A of the parts  |  0          ]
  *
  * so that y = [x | h] [W | B]^T with h = x (scale A)^T, and dx = [dy | dh] [W ; scale A] with
- * dh = dy B. Columns of the tail beyond the parts' ranks are zero. Weight.packed points here. */
+ * dh = dy B. Columns of the tail beyond the parts' ranks are zero. Weight.packed points here.
+ *
+ * A packed block keeps its parts' rows as their file has them, [A | 0] as a [tail, ld] and B as a
+ * [rows, tail] matrix; the matrix above is put together in the scratch of each call. */
 typedef struct WeightBlock {
-    void *data;
-    int64_t rows, cols, tail, ld;
+    void *data; /* NULL = packed */
+    void *a, *b;
+    int64_t rows, cols, tail, ld, b_stride;
     int n_parts;
+    struct { /* packed */
+        const void *data;
+        Dtype dtype;
+        int64_t rows;
+    } part[LINEAR_MAX_PARTS];
 } WeightBlock;
 
 /* Pinned host memory through which everything goes to the device. A slot is filled front to back
@@ -85,6 +94,11 @@ void *cuda_upload_reserve(CudaState *state, size_t bytes);
 
 /* cuda_weights.c */
 void cuda_weight_open(Backend *backend, Weight *weight, Arena *slab);
+/* The block's matrix, row stride ld: its own, or one made in `panel` (cuda_panel_bytes). */
+const void *cuda_weight_matrix(CudaState *state, const WeightBlock *block, void *panel);
+/* Rows of a table by token, times scale. */
+void cuda_weight_rows(CudaState *state, const WeightBlock *block, const int32_t *tokens,
+                      float scale, const Tensor *y);
 void cuda_group_open(Backend *backend, Weight *const *weights, int n, int64_t rank, Arena *slab);
 
 /* cuda_ops.c, cuda_linear.c: fills backend->run. */
