@@ -23,7 +23,7 @@ static bool usage_error(const Verb *verb, const char *format, ...)
     return false;
 }
 
-static bool verb_takes(const Verb *verb, const bp_option *option)
+bool verb_takes(const Verb *verb, const bp_option *option)
 {
     assert(verb != NULL && option != NULL);
     char word[64];

@@ -40,6 +40,7 @@ typedef struct Args {
 
 /* False: a usage error was printed. */
 bool args_parse(Args *args, int argc, char **argv);
+bool verb_takes(const Verb *verb, const bp_option *option);
 bool verb_has_flag(const Verb *verb, const char *flag);
 void help_program(FILE *out);
 void help_group(FILE *out, const char *group);
@@ -83,6 +84,11 @@ int cmd_info(bp_trainer *t, const char *const *positionals, int n);
 int cmd_resume(bp_trainer *t, const char *const *positionals, int n);
 int cmd_replay(bp_trainer *t, const char *const *positionals, int n);
 int cmd_config(bp_trainer *t, const char *const *positionals, int n);
+/* reference_shell.c: completion scripts on stdout. */
+void shell_bash(void);
+void shell_zsh(void);
+void shell_fish(void);
+int cmd_reference(bp_trainer *t, const char *const *positionals, int n);
 int cmd_check(bp_trainer *t, const char *const *positionals, int n);
 int cmd_runs(bp_trainer *t, const char *const *positionals, int n);
 int cmd_diff_runs(bp_trainer *t, const char *const *positionals, int n);

@@ -31,7 +31,8 @@ int cmd_config(bp_trainer *t, const char *const *positionals, int n)
         return 0;
     if (flag_is_set(t, "reset") || *assignments != '\0') {
         term_phase(*assignments != '\0' ? "Kept for later commands" : "All settings forgotten");
-        return 0;
+        if (!flag_is_set(t, "show"))
+            return 0;
     }
     const char *text = bp_config_json(t);
     if (text == NULL)

@@ -42,6 +42,7 @@ int cmd_export_runs(bp_trainer *t, const char *const *positionals, int n)
         err_hint(&err, "Pass the folder of the runs with --output");
         return fail(&err);
     }
+    must(strcmp(bp_get(t, "runs-format"), "jsonl") == 0); /* the only one */
     const char *text = bp_runs_json(t, bp_get(t, "status"), 0);
     if (text == NULL)
         return 0;
