@@ -152,6 +152,10 @@ BP_API bool bp_resume(bp_trainer *t, const char *run_id);
 /* Trains an earlier run of the output folder once more, with its own options, or those of the
  * option "override" ("seed=7", one a line) instead. The new run has an id of its own. */
 BP_API bool bp_replay(bp_trainer *t, const char *run_id);
+/* What training takes of cards of several sizes, from the trainer's own plan. model: a preset's
+ * name, a GGUF file or a folder whose config.json is enough; NULL: every preset ("vram-gb",
+ * "lora-r", "batch-size", "max-seq-length", "mode"). No card is needed. */
+BP_API const char *bp_estimate_vram_json(bp_trainer *t, const char *model);
 /* Whether a data file can be trained on, row by row, without a model: is_valid, parse_errors,
  * errors, warnings; or `error` when it cannot be read ("data-format", "max-errors",
  * "max-samples"). Never NULL for a usable handle, and no error of the handle. */

@@ -188,34 +188,43 @@ static bool take_adapter(TrainJob *job)
     return job->adapter != NULL;
 }
 
+bool train_adapter_config(bp_trainer *t, const Model *model, AdapterConfig *config)
+{
+    const Settings *s = &t->settings;
+    const bool fast = settings_is(s, OPTION_LORA_PRESET, "fast");
+    assert(model->family != NULL);
+    const char *targets = settings_text(s, OPTION_LORA_TARGETS);
+    *config = (AdapterConfig){0};
+    if (strcmp(targets, "auto") == 0)
+        targets = !fast                              ? "all-linear"
+                  : family_has(model->family, ROLE_Q) ? "q_proj,v_proj"
+                                                      : "qkv_proj";
+    if (!adapter_parse_targets(targets, &config->targets, &t->err))
+        return false;
+    config->r = settings_int(s, OPTION_LORA_R, 0);
+    if (config->r == 0) {
+        const int64_t wanted = fast ? 16 : 256;
+        config->r = preset_rank(model, config->targets, wanted);
+        if (config->r != wanted)
+            log_info("rank_lowered", "from=%lld to=%lld reason=\"the model's smallest matrix\"",
+                     (long long)wanted, (long long)config->r);
+    }
+    config->methods = (settings_flag(s, OPTION_USE_DORA) ? ADAPTER_DORA : 0u) |
+                      (settings_flag(s, OPTION_USE_RSLORA) ? ADAPTER_RSLORA : 0u);
+    config->alpha = settings_number(s, OPTION_LORA_ALPHA, 2.0 * (double)config->r);
+    return true;
+}
+
 static bool make_adapter(TrainJob *job)
 {
     bp_trainer *t = job->t;
-    const Settings *s = &t->settings;
+    AdapterConfig config;
     if (t->adapter_folder != NULL && !t->adapter_is_own)
         return take_adapter(job);
-    if (settings_is(s, OPTION_MODE, "full"))
+    if (settings_is(&t->settings, OPTION_MODE, "full"))
         return make_full(job);
-    bool fast = settings_is(s, OPTION_LORA_PRESET, "fast");
-    const char *targets = settings_text(s, OPTION_LORA_TARGETS);
-    if (strcmp(targets, "auto") == 0)
-        targets = !fast                                ? "all-linear"
-                  : family_has(t->model.family, ROLE_Q) ? "q_proj,v_proj"
-                                                        : "qkv_proj";
-    AdapterConfig config = {0};
-    if (!adapter_parse_targets(targets, &config.targets, &t->err))
+    if (!train_adapter_config(t, &t->model, &config))
         return false;
-    config.r = settings_int(s, OPTION_LORA_R, 0);
-    if (config.r == 0) {
-        int64_t wanted = fast ? 16 : 256;
-        config.r = preset_rank(&t->model, config.targets, wanted);
-        if (config.r != wanted)
-            log_info("rank_lowered", "from=%lld to=%lld reason=\"the model's smallest matrix\"",
-                     (long long)wanted, (long long)config.r);
-    }
-    config.methods = (settings_flag(s, OPTION_USE_DORA) ? ADAPTER_DORA : 0u) |
-                     (settings_flag(s, OPTION_USE_RSLORA) ? ADAPTER_RSLORA : 0u);
-    config.alpha = settings_number(s, OPTION_LORA_ALPHA, 2.0 * (double)config.r);
     job->adapter = adapter_make(&t->model, &config, &job->arena, &t->err);
     return job->adapter != NULL;
 }

@@ -43,6 +43,8 @@ bool train_job_take_output(TrainJob *job);
 bool train_job_begin(TrainJob *job);
 /* Writes how the run ended; the handle's error, if any, is the failure. */
 void train_job_end(TrainJob *job, const HistoryEnd *end);
+/* The adapter that the options ask for on this model. */
+bool train_adapter_config(bp_trainer *t, const Model *model, AdapterConfig *config);
 /* api_multi.c: the settings of a session, for the history. */
 void multi_hyperparameters(const bp_trainer *t, Json *json);
 

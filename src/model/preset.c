@@ -6,10 +6,16 @@
 #include <strings.h>
 
 static const ModelPreset PRESETS[] = {
-#define X(name, source, licence, rank, length) {name, source, licence, rank, length},
+#define X(name, source, licence, rank, length, config) \
+    {name, source, licence, rank, length, config},
 #include "model/family/presets.def"
 #undef X
 };
+
+const ModelPreset *model_preset_at(size_t i)
+{
+    return i < COUNT_OF(PRESETS) ? &PRESETS[i] : NULL;
+}
 
 const ModelPreset *model_preset(const char *name_or_source)
 {

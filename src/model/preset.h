@@ -11,7 +11,11 @@ typedef struct ModelPreset {
     const char *source;  /* Hugging Face id */
     const char *licence; /* "" when it asks for nothing */
     int64_t rank, max_seq_length;
+    const char *config;  /* JSON for model_imagine; "" = no such family here */
 } ModelPreset;
+
+/* Row i, NULL after the last. */
+const ModelPreset *model_preset_at(size_t i);
 
 /* By name or by source, letters of either case; NULL when there is none. */
 const ModelPreset *model_preset(const char *name_or_source);
