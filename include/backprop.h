@@ -156,6 +156,10 @@ BP_API bool bp_replay(bp_trainer *t, const char *run_id);
  * name, a GGUF file or a folder whose config.json is enough; NULL: every preset ("vram-gb",
  * "lora-r", "batch-size", "max-seq-length", "mode"). No card is needed. */
 BP_API const char *bp_estimate_vram_json(bp_trainer *t, const char *model);
+/* Whether the numbers of a run on this machine and model are what they must be: the same bits in a
+ * second run, on one thread and with recomputation; the same numbers unpacked, accumulated and
+ * merged. checks: name, difference, limit, holds; all_hold ("device", "dtype", "threads"). */
+BP_API const char *bp_selftest_json(bp_trainer *t, const char *model);
 /* Whether a data file can be trained on, row by row, without a model: is_valid, parse_errors,
  * errors, warnings; or `error` when it cannot be read ("data-format", "max-errors",
  * "max-samples"). Never NULL for a usable handle, and no error of the handle. */

@@ -94,6 +94,7 @@ int cmd_runs(bp_trainer *t, const char *const *positionals, int n);
 int cmd_diff_runs(bp_trainer *t, const char *const *positionals, int n);
 int cmd_export_runs(bp_trainer *t, const char *const *positionals, int n);
 int cmd_list_runs(bp_trainer *t, const char *const *positionals, int n);
+int cmd_selftest(bp_trainer *t, const char *const *positionals, int n);
 int cmd_estimate_vram(bp_trainer *t, const char *const *positionals, int n);
 int cmd_validate(bp_trainer *t, const char *const *positionals, int n);
 int cmd_data_report(bp_trainer *t, const char *const *positionals, int n);

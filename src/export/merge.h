@@ -1,5 +1,5 @@
 /* merge.h — the merged matrix W + s·B·A, computed in f32 and encoded once, a panel of rows at a
- * time. Private to export/.
+ * time. Private to export/ and the self-test.
  */
 #ifndef EXPORT_MERGE_H
 #define EXPORT_MERGE_H
