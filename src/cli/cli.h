@@ -59,6 +59,8 @@ void term_paint(FILE *out, Colour colour, const char *text);
 /* The same, but between two marks where there is no colour. */
 void term_paint_or_mark(FILE *out, Colour colour, const char *text, const char *open,
                         const char *close);
+/* From here on phases, progress and hints are not shown. */
+void term_quiet(void);
 void term_error(const bp_error *error);
 void term_hint(const char *format, ...) PRINTF_LIKE(1, 2); /* "next:" line on stderr */
 void term_phase(const char *text);                         /* "==> …" on stderr */

@@ -55,6 +55,9 @@ static bool open_log(bp_trainer *t)
         options.level = LOG_DEBUG;
     if (strcmp(format, "json") == 0 || (strcmp(format, "auto") == 0 && !os_stderr_is_terminal()))
         options.format = LOG_JSON;
+    options.quiet = flag_is_set(t, "quiet");
+    if (options.quiet)
+        term_quiet();
     options.file = *file != '\0' ? file : NULL;
     Err err = {0};
     if (log_open(&options, &err))

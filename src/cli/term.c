@@ -15,6 +15,12 @@
 enum { BAR_WIDTH = 24 };
 
 static bool bar_open; /* the cursor stands at the end of a bar */
+static bool is_quiet; /* only errors and results */
+
+void term_quiet(void)
+{
+    is_quiet = true;
+}
 
 static bool wants_colour(FILE *out)
 {
@@ -67,6 +73,8 @@ void term_error(const bp_error *error)
 
 void term_hint(const char *format, ...)
 {
+    if (is_quiet)
+        return;
     va_list list;
     va_start(list, format);
     term_paint(stderr, COLOUR_BLUE, "next: ");
@@ -77,6 +85,8 @@ void term_hint(const char *format, ...)
 
 void term_phase(const char *text)
 {
+    if (is_quiet)
+        return;
     term_progress_end();
     term_paint(stderr, COLOUR_BLUE, "==> ");
     fprintf(stderr, "%s\n", text);
@@ -128,6 +138,8 @@ static void draw_bar(const bp_event *e)
 void term_progress(const bp_event *e, int64_t every)
 {
     assert(every > 0);
+    if (is_quiet)
+        return;
     if (os_stderr_is_terminal()) {
         draw_bar(e);
         return;

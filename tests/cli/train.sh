@@ -12,6 +12,11 @@ run list-runs -o whole; expect_code 0; expect_out completed
 run list-runs -o whole --json; expect_code 0; expect_out '"status": "completed"'
 ID=$(sed -n 's/.*"run_id": "\([0-9a-f]*\)".*/\1/p' out | head -1)
 run show-run "$(echo "$ID" | cut -c1-8)" -o whole; expect_code 0; expect_out "$ID"; expect_out 'Loss history'
+# quiet: results on stdout, nothing else; the log file has it all
+run $T --steps 1 -o quiet --quiet --log-file quiet.log; expect_code 0; expect_out "Final loss"
+[ -s err ] && fail "--quiet says something"
+grep -q run_started quiet.log || fail "the log file is empty"
+run train -m nowhere -d chat.jsonl --quiet; expect_error DEP_MODEL_LOAD_FAILED 2
 # the same again: the same bits; one thread, recomputation: the same bits
 run $T --steps 6 --save-steps 3 -o again --threads 1; expect_code 0
 cmp -s whole/lora/adapter_model.safetensors again/lora/adapter_model.safetensors || fail 'two runs differ'

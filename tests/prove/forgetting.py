@@ -37,8 +37,10 @@ def write_tasks(folder):
 
 def session(backprop, model, folder, mode):
     out = folder / mode
-    if (out / "run_history.json").exists():
-        command = [backprop, "resume", "-o", str(out), "--json"]
+    history = out / "run_history.json"
+    if history.exists():
+        run_id = json.loads(history.read_text())[-1]["run_id"]
+        command = [backprop, "resume", run_id, "-o", str(out), "--json"]
     else:
         command = [backprop, "multi-run", "-m", model, "-o", str(out), "--merge-mode", mode, "--steps", str(STEPS),
                    "--batch-size", "4", "--gradient-accumulation", "1", "--lora-r", "16", "--lr", "5e-4",
