@@ -12,6 +12,10 @@ static const size_t CUDA_WORKSPACE_BYTES = (size_t)32 << 20;
 static const size_t CUDA_CONTEXT_BYTES = (size_t)560 << 20;
 /* Logits of one chunk: large enough for the products to run at full speed. */
 static const size_t LOSS_CHUNK_BYTES = (size_t)512 << 20;
+/* A slice of a head, which is made wide at each use where it is packed. As many slices where it is
+ * not, so that the sums are the same. */
+static const size_t LOSS_SLICE_BYTES = (size_t)320 << 20;
+enum { LOSS_SLICE_STEP = 64 };
 enum { LOSS_CHUNK_STEP = 128, LOSS_CHUNK_MAX = 8192, COLUMN_PIECES_TRAIT = 64 };
 enum { SUM_SQUARES_TRAIT = 512 };
 /* Blocks of a thin product: two a multiprocessor of a large card, all of them resident. */
@@ -140,8 +144,12 @@ LossScratch cuda_loss_scratch(const CrossEntropyArgs *args)
     int64_t fit = (int64_t)LOSS_CHUNK_BYTES / (s.stride * 2) / LOSS_CHUNK_STEP * LOSS_CHUNK_STEP;
     fit = max_i64(LOSS_CHUNK_STEP, min_i64(fit, LOSS_CHUNK_MAX));
     s.chunk = min_i64(fit, args->nll.rows);
+    const int64_t slices = ceil_div(args->w->rows * args->w->cols * 2, (int64_t)LOSS_SLICE_BYTES);
+    s.slice = round_up(ceil_div(args->w->rows, slices), LOSS_SLICE_STEP);
     s.rows = take(&s.total, s.chunk * args->x.cols, 2);
     s.logits = take(&s.total, s.chunk * s.stride, 2);
+    if (s.slice < args->w->rows && !tensor_is_empty(&args->dx))
+        s.sums = take(&s.total, s.chunk * args->x.cols, 4);
     return s;
 }
 
@@ -201,9 +209,13 @@ static size_t linear_panel(const BackendTraits *traits, const LinearArgs *args, 
     return used ? cuda_panel_bytes(&layout) : 0;
 }
 
-static size_t head_panel(const BackendTraits *traits, const Weight *head)
+/* Of one slice of the head. */
+static size_t head_panel(const BackendTraits *traits, const CrossEntropyArgs *args)
 {
-    const GroupLayout layout = cuda_group_layout(traits, &head, 1, 0);
+    const int64_t slice = cuda_loss_scratch(args).slice;
+    const Weight *head = args->w;
+    GroupLayout layout = cuda_group_layout(traits, &head, 1, 0);
+    layout.rows = min_i64(layout.rows, slice);
     return cuda_panel_bytes(&layout);
 }
 
@@ -219,7 +231,7 @@ static size_t scratch_bytes(const Backend *backend, const OpCall *call, Pass pas
         if (pass == PASS_BWD)
             return 0;
         return cuda_loss_scratch(&call->cross_entropy).total +
-               head_panel(traits, call->cross_entropy.w);
+               head_panel(traits, &call->cross_entropy);
     case OP_rmsnorm:
         if (pass == PASS_BWD && !tensor_is_empty(&call->rmsnorm.dw))
             take(&total, COLUMN_PIECES_TRAIT * call->rmsnorm.w.cols, 4);

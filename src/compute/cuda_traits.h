@@ -53,8 +53,10 @@ AttentionScratch cuda_attention_scratch(const AttentionArgs *args);
 typedef struct LossScratch {
     int64_t chunk;  /* rows a chunk */
     int64_t stride; /* of the logits, elements */
+    int64_t slice;  /* rows of the head a product takes */
     size_t rows;    /* [chunk, C] bf16: gathered x, then its gradient */
     size_t logits;  /* [chunk, stride] bf16 */
+    size_t sums;    /* [chunk, C] f32: the gradient, where there are several slices */
     size_t total;
 } LossScratch;
 LossScratch cuda_loss_scratch(const CrossEntropyArgs *args);

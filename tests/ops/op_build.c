@@ -539,7 +539,8 @@ static void build_cross_entropy(OpTest *t)
     const int64_t max_rows = c->T;
     t->step = (StepState){.inv_loss_tokens = 1.0f / 37.0f, .n_loss = c->variant};
     t->step_field = &a->step;
-    input(t, "x", -1, t->traits.activation, c->T, c->C, 1, &a->x);
+    const double size = (c->flags & SMALL_LOGITS) != 0 ? 1 / sqrt((double)c->C) : 1;
+    input(t, "x", -1, t->traits.activation, c->T, c->C, size, &a->x);
     weight_make(t, "w", -1, c->N, c->C, &a->w);
     int32_t *rows = ints_make(t, max_rows, &a->rows);
     int32_t *targets = ints_make(t, max_rows, &a->targets);

@@ -34,6 +34,7 @@ enum { /* flags of a case */
     NO_RSTD = 2048,
     EVEN_PARTS = 8192, /* linear parts of the widths and ranks that models have */
     WITH_MAGNITUDE = 16384, /* linear: rows scaled by magnitude / norm, trained with WANT_LOWRANK */
+    SMALL_LOGITS = 32768, /* near 1, so that exp does not enlarge what 16 bits round off them */
     ONLY_HALF = 4096,  /* rope without k; attention gradients of k alone; glu without dup */
 };
 

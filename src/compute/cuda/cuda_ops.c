@@ -250,23 +250,68 @@ static void glu_bwd(Backend *backend, const OpCall *call)
 }
 
 /* One chunk of loss rows: logits, loss, gradient. */
-static void loss_chunk(CudaState *state, const OpCall *call, const LossScratch *scratch,
-                       const void *head, int64_t first)
+/* One chunk of loss rows against the head, slice by slice. */
+typedef struct LossChunk {
+    const OpCall *call;
+    const WeightBlock *head;
+    LossScratch scratch;
+    int64_t first, n; /* rows */
+    void *gathered, *logits;
+    float *sums;
+} LossChunk;
+
+static const void *head_slice(CudaState *state, const LossChunk *chunk, int64_t row, int64_t rows)
 {
-    const CrossEntropyArgs *args = &call->cross_entropy;
-    const WeightBlock *w = plain_block(args->w);
-    const int64_t n = min_i64(scratch->chunk, args->nll.rows - first), cols = args->x.cols;
+    return cuda_weight_slice(state, chunk->head, row, rows,
+                             (uint8_t *)chunk->call->scratch + chunk->scratch.total);
+}
+
+static void loss_logits(CudaState *state, const LossChunk *chunk)
+{
+    const WeightBlock *w = chunk->head;
+    for (int64_t row = 0; row < w->rows; row += chunk->scratch.slice) {
+        const int64_t rows = min_i64(chunk->scratch.slice, w->rows - row);
+        cuda_gemm(state, &(GemmCall){
+            .form = GEMM_NT, .out = GEMM_STORE_BF16, .m = chunk->n, .n = rows, .k = w->cols,
+            .a = chunk->gathered, .lda = w->cols, .b = head_slice(state, chunk, row, rows),
+            .ldb = w->ld, .c = (uint16_t *)chunk->logits + row, .ldc = chunk->scratch.stride});
+    }
+}
+
+/* dx of the rows into `gathered`. */
+static void loss_gradient(CudaState *state, const LossChunk *chunk)
+{
+    const WeightBlock *w = chunk->head;
+    const bool whole = chunk->scratch.slice >= w->rows;
+    for (int64_t row = 0; row < w->rows; row += chunk->scratch.slice) {
+        const int64_t rows = min_i64(chunk->scratch.slice, w->rows - row);
+        cuda_gemm(state, &(GemmCall){
+            .form = GEMM_NN,
+            .out = whole ? GEMM_STORE_BF16 : row == 0 ? GEMM_STORE_F32 : GEMM_ADD_F32,
+            .m = chunk->n, .n = w->cols, .k = rows, .a = (uint16_t *)chunk->logits + row,
+            .lda = chunk->scratch.stride, .b = head_slice(state, chunk, row, rows), .ldb = w->ld,
+            .c = whole ? chunk->gathered : chunk->sums, .ldc = w->cols});
+    }
+    if (whole)
+        return;
+    RoundPieces pieces = {.n = 1};
+    pieces.piece[0] = (RoundPiece){
+        .src = chunk->sums, .dst = chunk->gathered, .src_stride = w->cols, .dst_stride = w->cols,
+        .rows = chunk->n, .cols = w->cols, .scale = 1};
+    kernel_round_pieces(state->stream, &pieces);
+}
+
+static void loss_chunk(CudaState *state, const LossChunk *chunk)
+{
+    const CrossEntropyArgs *args = &chunk->call->cross_entropy;
+    const int64_t first = chunk->first, n = chunk->n, cols = args->x.cols;
     const int32_t *rows = args->rows + first, *n_loss = &args->step->n_loss;
-    void *gathered = (uint8_t *)call->scratch + scratch->rows;
-    void *logits = (uint8_t *)call->scratch + scratch->logits;
     const bool want_dx = !tensor_is_empty(&args->dx), want_dw = !tensor_is_empty(&args->dw);
-    kernel_gather_rows(state->stream, args->x.data, args->x.stride, gathered, rows, n_loss, first,
-                       n, cols);
-    cuda_gemm(state, &(GemmCall){
-        .form = GEMM_NT, .out = GEMM_STORE_BF16, .m = n, .n = w->rows, .k = cols, .a = gathered,
-        .lda = cols, .b = head, .ldb = w->ld, .c = logits, .ldc = scratch->stride});
+    kernel_gather_rows(state->stream, args->x.data, args->x.stride, chunk->gathered, rows, n_loss,
+                       first, n, cols);
+    loss_logits(state, chunk);
     const LossKernel kernel = {
-        .logits = logits, .stride = scratch->stride, .vocab = w->rows,
+        .logits = chunk->logits, .stride = chunk->scratch.stride, .vocab = chunk->head->rows,
         .targets = args->targets + first, .nll = tensor_f32(&args->nll) + first * args->nll.stride,
         .nll_stride = args->nll.stride,
         .inv_loss_tokens = &args->step->inv_loss_tokens, .n_loss = n_loss, .first_row = first,
@@ -274,23 +319,20 @@ static void loss_chunk(CudaState *state, const OpCall *call, const LossScratch *
     kernel_loss(state->stream, &kernel);
     if (want_dw)
         cuda_gemm(state, &(GemmCall){
-            .form = GEMM_TN, .out = GEMM_ADD_F32, .m = w->rows, .n = cols, .k = n, .a = logits,
-            .lda = scratch->stride, .b = gathered, .ldb = cols, .c = args->dw.data,
-            .ldc = args->dw.stride});
+            .form = GEMM_TN, .out = GEMM_ADD_F32, .m = chunk->head->rows, .n = cols, .k = n,
+            .a = chunk->logits, .lda = chunk->scratch.stride, .b = chunk->gathered, .ldb = cols,
+            .c = args->dw.data, .ldc = args->dw.stride});
     if (!want_dx)
         return;
-    cuda_gemm(state, &(GemmCall){
-        .form = GEMM_NN, .out = GEMM_STORE_BF16, .m = n, .n = cols, .k = w->rows, .a = logits,
-        .lda = scratch->stride, .b = head, .ldb = w->ld, .c = gathered, .ldc = cols});
-    kernel_scatter_rows(state->stream, gathered, args->dx.data, args->dx.stride, rows, n_loss,
-                        first, n, cols);
+    loss_gradient(state, chunk);
+    kernel_scatter_rows(state->stream, chunk->gathered, args->dx.data, args->dx.stride, rows,
+                        n_loss, first, n, cols);
 }
 
 static void cross_entropy_fwd(Backend *backend, const OpCall *call)
 {
     CudaState *state = cuda_state(backend);
     const CrossEntropyArgs *args = &call->cross_entropy;
-    const LossScratch scratch = cuda_loss_scratch(args);
     must(activation(&args->x) != NULL && args->nll.cols == 1);
     if (!tensor_is_empty(&args->dx)) {
         must(args->dx.dtype == DTYPE_BF16);
@@ -298,10 +340,16 @@ static void cross_entropy_fwd(Backend *backend, const OpCall *call)
                                             (size_t)args->dx.cols * 2, (size_t)args->dx.rows,
                                             state->stream));
     }
-    const void *head = cuda_weight_matrix(state, plain_block(args->w),
-                                          (uint8_t *)call->scratch + scratch.total);
-    for (int64_t first = 0; first < args->nll.rows; first += scratch.chunk)
-        loss_chunk(state, call, &scratch, head, first);
+    LossChunk chunk = {.call = call, .head = plain_block(args->w),
+                       .scratch = cuda_loss_scratch(args)};
+    uint8_t *memory = call->scratch;
+    chunk.gathered = memory + chunk.scratch.rows;
+    chunk.logits = memory + chunk.scratch.logits;
+    chunk.sums = (float *)(void *)(memory + chunk.scratch.sums);
+    for (; chunk.first < args->nll.rows; chunk.first += chunk.scratch.chunk) {
+        chunk.n = min_i64(chunk.scratch.chunk, args->nll.rows - chunk.first);
+        loss_chunk(state, &chunk);
+    }
     launched(state);
 }
 

@@ -96,6 +96,9 @@ void *cuda_upload_reserve(CudaState *state, size_t bytes);
 void cuda_weight_open(Backend *backend, Weight *weight, Arena *slab);
 /* The block's matrix, row stride ld: its own, or one made in `panel` (cuda_panel_bytes). */
 const void *cuda_weight_matrix(CudaState *state, const WeightBlock *block, void *panel);
+/* Rows [first, first + rows) of a block of one part without a tail, likewise. */
+const void *cuda_weight_slice(CudaState *state, const WeightBlock *block, int64_t first,
+                              int64_t rows, void *panel);
 /* Rows of a table by token, times scale. */
 void cuda_weight_rows(CudaState *state, const WeightBlock *block, const int32_t *tokens,
                       float scale, const Tensor *y);

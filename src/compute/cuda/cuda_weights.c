@@ -137,6 +137,20 @@ const void *cuda_weight_matrix(CudaState *state, const WeightBlock *block, void 
     return panel;
 }
 
+const void *cuda_weight_slice(CudaState *state, const WeightBlock *block, int64_t first,
+                              int64_t rows, void *panel)
+{
+    must(block->n_parts == 1 && block->tail == 0 && first >= 0 && first + rows <= block->rows);
+    if (block->data != NULL)
+        return (const uint8_t *)block->data + (size_t)(first * block->ld) * 2;
+    const Dtype dtype = block->part[0].dtype;
+    const uint8_t *from = block->part[0].data;
+    from += (size_t)first * dtype_row_bytes(dtype, block->cols);
+    kernel_convert_rows(state->stream, source_type(dtype), from, panel, block->ld, rows,
+                        block->cols);
+    return panel;
+}
+
 void cuda_weight_rows(CudaState *state, const WeightBlock *block, const int32_t *tokens,
                       float scale, const Tensor *y)
 {
