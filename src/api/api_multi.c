@@ -54,7 +54,14 @@ static MergeOptions merge_options(const Settings *s)
 
 static void phase(void *context, const char *text)
 {
-    handle_phase(context, text);
+    const MultiJob *m = context;
+    handle_phase(m->job.t, text);
+}
+
+static void run_done(void *context, const MultiRun *run, const char *folder)
+{
+    const MultiJob *m = context;
+    train_job_register(&m->job, run->run, folder, run->final_loss, run->validation);
 }
 
 static bool fill_plan(MultiJob *m)
@@ -96,7 +103,8 @@ static void fill_options(MultiJob *m)
     o->eval_gate = settings_flag(s, OPTION_EVAL_GATE);
     o->max_regression = settings_number(s, OPTION_EVAL_MAX_REGRESSION, 0);
     o->phase = phase;
-    o->phase_context = m->job.t;
+    o->run_done = run_done;
+    o->listener = m;
 }
 
 static void publish(MultiJob *m)
@@ -175,6 +183,9 @@ static bool run_session(MultiJob *m)
                         &job->arena, &m->result, &t->err);
     if (ok && m->result.adapter_path != NULL)
         ok = tokenizer_write_folder(t->tokenizer, m->result.adapter_path, &t->err);
+    if (ok && m->result.adapter_path != NULL)
+        train_job_register(job, 0, m->result.adapter_path, m->result.final_loss,
+                           m->result.runs[m->result.n_runs - 1].validation);
     end(m);
     publish(m);
     return ok && !err_is_set(&t->err) && verdict(m);

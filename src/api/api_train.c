@@ -8,6 +8,7 @@
 
 #include "api/run_options.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -18,6 +19,7 @@
 #include "model/full.h"
 #include "model/generate.h"
 #include "runs/history.h"
+#include "runs/manifest.h"
 #include "train/checkpoint.h"
 #include "train/output.h"
 #include "train/train.h"
@@ -59,6 +61,9 @@ static void on_moved(void *context, const char *run_id, const char *from, const 
     Err err = {0};
     if (run_id != NULL && !history_moved(job->output, run_id, from, to, &err))
         log_warn("history_not_written", "reason=\"%s\"", err.message);
+    err = (Err){0};
+    if (run_id != NULL && !manifest_moved(job->output, from, to, &err))
+        log_warn("manifest_not_written", "reason=\"%s\"", err.message);
 }
 
 bool train_job_take_output(TrainJob *job)
@@ -446,6 +451,17 @@ static bool start_history(TrainJob *job)
     return true;
 }
 
+void train_job_register(const TrainJob *job, int64_t run_index, const char *path,
+                        double training_loss, double validation_loss)
+{
+    const ManifestEntry entry = {.run_id = job->run_id, .run_index = run_index, .path = path,
+                                 .training_loss = training_loss,
+                                 .validation_loss = validation_loss};
+    Err err = {0};
+    if (!manifest_register(job->output, &entry, &err))
+        log_warn("manifest_not_written", "reason=\"%s\"", err.message);
+}
+
 void train_job_end(TrainJob *job, const HistoryEnd *given)
 {
     bp_trainer *t = job->t;
@@ -623,6 +639,9 @@ static bool run_job(TrainJob *job)
                           : tokenizer_write_folder(t->tokenizer, job->result.adapter_path, &t->err);
     if (ok && job->result.status == RUN_COMPLETED)
         ok = score_held_out(job);
+    if (ok && job->result.adapter_path != NULL)
+        train_job_register(job, 0, job->result.adapter_path, job->result.final_loss,
+                           job->has_eval ? job->eval_loss : (double)NAN);
     end_history(job);
     publish_result(job);
     if (ok && job->result.status == RUN_INTERRUPTED) {

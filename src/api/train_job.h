@@ -41,6 +41,9 @@ bool train_job_prepare(TrainJob *job);
 bool train_job_take_output(TrainJob *job);
 /* Backend, output folder, options and history: after it, train_job_end must be called. */
 bool train_job_begin(TrainJob *job);
+/* Notes an adapter in the manifest; losses may be NAN. What cannot be noted is a warning. */
+void train_job_register(const TrainJob *job, int64_t run_index, const char *path,
+                        double training_loss, double validation_loss);
 /* Writes how the run ended; the handle's error, if any, is the failure. */
 void train_job_end(TrainJob *job, const HistoryEnd *end);
 /* The adapter that the options ask for on this model. */

@@ -27,79 +27,19 @@
 #include "core/file.h"
 #include "core/log.h"
 #include "core/os.h"
-#include "core/os_lock.h"
+#include "runs/locked_json.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum { HISTORY_LOSSES = 100, HASH_DIGITS = 16, TIME_TEXT = 32, SHOWN_MATCHES = 5 };
-static const double lock_seconds = 30;
 static const char *const schema_version = "1.0";
 
-/* The file between reading and writing. */
-typedef struct History {
-    Arena arena; /* paths */
-    const char *path;
-    OsLock lock;
-    Json *runs;
-} History;
+static const char *const file_name = "run_history.json";
 
-/* An absent file is an empty array. NULL with err set when it is not what we can keep. */
-static Json *load(const char *path, Err *err)
+static bool history_open(LockedJson *history, const char *output, Err *err)
 {
-    if (!path_exists(path))
-        return json_new_array();
-    Json *runs = json_load(path, ERR_STATE_HISTORY_INVALID, err);
-    if (runs != NULL && !json_is_array(runs)) {
-        err_set(err, ERR_STATE_HISTORY_INVALID, "'%s' does not hold a JSON array", path);
-        err_hint(err, "Move the file away, or pass another --output");
-        json_free(runs);
-        return NULL;
-    }
-    return runs;
-}
-
-static void history_close(History *history)
-{
-    json_free(history->runs);
-    os_lock_close(&history->lock);
-    arena_close(&history->arena);
-}
-
-/* Locks and reads, to be changed and saved. On failure nothing is held. */
-static bool history_open(History *history, const char *output, Err *err)
-{
-    *history = (History){.lock = {-1}};
-    if (!arena_open(&history->arena, (size_t)1 << 20, err))
-        return false;
-    history->path = path_join(&history->arena, output, "run_history.json");
-    const char *lock_path = arena_printf(&history->arena, "%s.lock", history->path);
-    const int error = os_lock_open(&history->lock, lock_path, lock_seconds);
-    if (error == ETIMEDOUT)
-        err_set(err, ERR_STATE_HISTORY_INVALID,
-                "cannot lock '%s': held for %.0f seconds by another "
-                "process", lock_path, lock_seconds);
-    else if (error != 0)
-        err_set(err, ERR_STATE_HISTORY_INVALID, "cannot lock '%s': %s", lock_path, strerror(error));
-    else
-        history->runs = load(history->path, err);
-    if (history->runs != NULL)
-        return true;
-    history_close(history);
-    return false;
-}
-
-static bool history_save(const History *history, Err *err)
-{
-    assert(json_is_array(history->runs) && history->lock.handle >= 0);
-    Buf text = {0};
-    json_write(history->runs, (JsonStyle){.indent = 2}, &text);
-    buf_char(&text, '\n');
-    const bool ok =
-        file_write_atomic(history->path, buf_view(&text), ERR_STATE_HISTORY_INVALID, err);
-    buf_free(&text);
-    return ok;
+    return locked_json_open(history, output, file_name, JSON_KIND_ARRAY, err);
 }
 
 static Json *find_run(const Json *runs, const char *run_id)
@@ -170,15 +110,15 @@ static Json *short_hash(const char *sha256)
 bool history_started(const char *output, const HistoryStart *start, Err *err)
 {
     must(start->run_id != NULL);
-    History history;
+    LockedJson history;
     if (!history_open(&history, output, err)) {
         json_free(start->hyperparameters);
         json_free(start->options);
         return false;
     }
-    Json *run = find_run(history.runs, start->run_id);
+    Json *run = find_run(history.json, start->run_id);
     if (run == NULL)
-        run = add_run(history.runs, start->run_id);
+        run = add_run(history.json, start->run_id);
     json_put(run, "status", json_new_text("running"));
     json_put(run, "session_kind", json_new_text(session_kind_name(start->kind)));
     json_put(run, "completed_at", json_new_null());
@@ -190,8 +130,8 @@ bool history_started(const char *output, const HistoryStart *start, Err *err)
         json_put(run, "hyperparameters", start->hyperparameters);
     if (start->options != NULL)
         json_put(run, "options", start->options);
-    const bool ok = history_save(&history, err);
-    history_close(&history);
+    const bool ok = locked_json_save(&history, err);
+    locked_json_close(&history);
     return ok;
 }
 
@@ -221,14 +161,14 @@ static void put_progress(Json *run, const HistoryEnd *end)
 bool history_ended(const char *output, const HistoryEnd *end, Err *err)
 {
     must(end->run_id != NULL && (end->losses != NULL || end->n_losses == 0));
-    History history;
+    LockedJson history;
     if (!history_open(&history, output, err)) {
         json_free(end->merge_history);
         return false;
     }
-    Json *run = find_run(history.runs, end->run_id);
+    Json *run = find_run(history.json, end->run_id);
     if (run == NULL)
-        run = add_run(history.runs, end->run_id);
+        run = add_run(history.json, end->run_id);
     const char *reason = end->failure_reason;
     if (reason == NULL && end->status == RUN_INTERRUPTED)
         reason = "interrupted";
@@ -244,8 +184,8 @@ bool history_ended(const char *output, const HistoryEnd *end, Err *err)
         json_put(run, "merge_history", end->merge_history);
     if (end->checkpoint_path != NULL) /* else an earlier one stays good for a resume */
         json_put(run, "checkpoint_path", json_new_text(end->checkpoint_path));
-    const bool ok = history_save(&history, err);
-    history_close(&history);
+    const bool ok = locked_json_save(&history, err);
+    locked_json_close(&history);
     return ok;
 }
 
@@ -253,17 +193,17 @@ bool history_moved(const char *output, const char *run_id, const char *from, con
                    Err *err)
 {
     must(run_id != NULL && from != NULL && to != NULL);
-    History history;
+    LockedJson history;
     if (!history_open(&history, output, err))
         return false;
-    Json *run = find_run(history.runs, run_id);
+    Json *run = find_run(history.json, run_id);
     const char *path = json_text(json_get(run, "checkpoint_path"));
     bool ok = true;
     if (path != NULL && strcmp(path, from) == 0) {
         json_put(run, "checkpoint_path", json_new_text(to));
-        ok = history_save(&history, err);
+        ok = locked_json_save(&history, err);
     }
-    history_close(&history);
+    locked_json_close(&history);
     return ok;
 }
 
@@ -274,7 +214,7 @@ static Json *load_folder(const char *output, Err *err)
     Arena arena;
     if (!arena_open(&arena, (size_t)1 << 20, err))
         return NULL;
-    Json *runs = load(path_join(&arena, output, "run_history.json"), err);
+    Json *runs = locked_json_read(path_join(&arena, output, file_name), JSON_KIND_ARRAY, err);
     arena_close(&arena);
     return runs;
 }

@@ -69,7 +69,7 @@ double decay_lr(LrDecay decay, double first, double last, int64_t run, int64_t r
 static void say(const Session *s, const char *text)
 {
     if (s->options->phase != NULL)
-        s->options->phase(s->options->phase_context, text);
+        s->options->phase(s->options->listener, text);
 }
 
 static bool stop_asked(const Session *s)
@@ -359,6 +359,9 @@ static bool one_run(Session *s, bool *finished, Err *err)
         return false;
     state->n_runs++;
     *finished = multi_state_save(o->train.output, state, &s->scratch, err);
+    if (*finished && o->run_done != NULL && !run->failed)
+        o->run_done(o->listener, run,
+                    path_join(&s->scratch, s->result->checkpoint_path, ADAPTER_FOLDER));
     return *finished;
 }
 

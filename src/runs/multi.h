@@ -19,6 +19,8 @@ bool decay_parse(const char *text, LrDecay *decay);
 /* Learning rate of run 1..runs, from `first` in the first to `last` in the last. */
 double decay_lr(LrDecay decay, double first, double last, int64_t run, int64_t runs);
 
+typedef struct MultiRun MultiRun;
+
 typedef struct MultiOptions {
     TrainOptions train; /* of every run; lr: of the first; output: of the session, and held */
     MultiPlan plan;
@@ -34,10 +36,12 @@ typedef struct MultiOptions {
     bool eval_gate; /* nor one that makes the held-out loss worse by more than max_regression */
     double max_regression;
     void (*phase)(void *context, const char *text); /* told what begins; may be NULL */
-    void *phase_context;
+    /* Told of every run that is done; its adapter lies in `folder`. May be NULL. */
+    void (*run_done)(void *context, const MultiRun *run, const char *folder);
+    void *listener;
 } MultiOptions;
 
-typedef struct MultiRun {
+struct MultiRun {
     int64_t run, task;   /* from 1; from 0 */
     bool failed, merged; /* failed: it diverged and nothing of it is kept */
     const char *reason;  /* why it failed or was not merged, or NULL */
@@ -46,7 +50,7 @@ typedef struct MultiRun {
     double validation;   /* held-out loss of the merged adapter, mean of the tasks; NAN: none */
     double *losses;      /* [n_tasks] the same of each task */
     MergeReport merge;
-} MultiRun;
+};
 
 typedef struct MultiResult {
     RunStatus status;

@@ -63,6 +63,13 @@ run replay "$B" -o out_runs --override seed=x; expect_code 1
 run runs -o out_runs --json; [ "$(grep -c run_id out)" -eq 4 ] || fail 'not four runs'
 run info --error-codes --json; expect_code 0; expect_out '"code": "INPUT_DATASET_NOT_FOUND"'
 run info --subcommand-tiers; expect_code 0; expect_out '^experimental  *diff-runs'; expect_out '^deprecated-prefer-runs  *list-runs'
+# the manifest knows every adapter, where it now lies, and keeps what others wrote
+grep -q "\"path\": \"$ASIDE/lora\"\|\"path\": \"out_runs/lora\"" out_runs/manifest.json || fail 'the manifest lacks an adapter'
+[ "$(grep -c '"is_final": true' out_runs/manifest.json)" -eq 1 ] || fail 'not one final adapter'
+sed -i 's/"version": "1.0"/"version": "1.0", "colour": "red"/' out_runs/manifest.json
+run replay "$B" -o out_runs; expect_code 0; grep -q '"colour": "red"' out_runs/manifest.json || fail 'a foreign member was lost'
+echo '[1' >out_runs/manifest.json; run replay "$B" -o out_runs; expect_code 0; expect_err manifest_not_written
+[ "$(cat out_runs/manifest.json)" = '[1' ] || fail 'a broken manifest was overwritten'
 # check: everything is read again; what is spoiled is named
 run check -o out_runs; expect_code 0; expect_out 'ok   *checkpoint'; expect_out 'ok   *adapter'; expect_out 'ok   *data'
 run check "$A" -o out_runs --json; expect_code 0; expect_out '"bad": 0'
