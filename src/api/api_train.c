@@ -204,8 +204,12 @@ bool train_adapter_config(bp_trainer *t, const Model *model, AdapterConfig *conf
         targets = !fast                              ? "all-linear"
                   : family_has(model->family, ROLE_Q) ? "q_proj,v_proj"
                                                       : "qkv_proj";
-    if (!adapter_parse_targets(targets, &config->targets, &t->err))
+    if (adapter_is_pattern(targets)) {
+        config->pattern = targets;
+        config->targets = ADAPTER_ALL_LINEAR;
+    } else if (!adapter_parse_targets(targets, &config->targets, &t->err)) {
         return false;
+    }
     config->r = settings_int(s, OPTION_LORA_R, 0);
     if (config->r == 0) {
         const int64_t wanted = fast ? 16 : 256;

@@ -102,6 +102,9 @@ Adapter *adapter_make(const Model *model, const AdapterConfig *config, Arena *ou
     bool all = config->targets == ADAPTER_ALL_LINEAR;
     if (!all && !targets_exist(model, config->targets, err))
         return NULL;
+    bool *matches = arena_array(out, bool, model->config.n_layers * ROLE_LINEAR_COUNT);
+    if (config->pattern != NULL && !adapter_match(model, config->pattern, matches, err))
+        return NULL;
     Adapter *adapter = arena_new(out, Adapter);
     adapter->config = *config;
     adapter->config.targets &= adapter_targets_of(model->family);
@@ -111,7 +114,7 @@ Adapter *adapter_make(const Model *model, const AdapterConfig *config, Arena *ou
     int64_t offset = 0, rows = 0;
     for (int64_t i = 0; i < adapter->n_layers * ROLE_LINEAR_COUNT; i++) {
         Role role = (Role)(i % ROLE_LINEAR_COUNT);
-        if ((adapter->config.targets >> role & 1u) == 0)
+        if ((adapter->config.targets >> role & 1u) == 0 || (config->pattern != NULL && !matches[i]))
             continue;
         WeightShape shape = weight_shape(&model->config, role);
         if (config->r > min_i64(shape.rows, shape.cols)) {

@@ -20,6 +20,7 @@ typedef struct AdapterConfig {
     double alpha;
     unsigned targets; /* bit per Role < ROLE_LINEAR_COUNT */
     unsigned methods; /* ADAPTER_* */
+    const char *pattern; /* NULL, or what module paths must match beside */
 } AdapterConfig;
 
 enum { ADAPTER_RSLORA = 1, ADAPTER_DORA = 2, ADAPTER_FULL = 4 /* full.h */ };
@@ -58,6 +59,11 @@ static inline bool adapter_has(const Adapter *adapter, unsigned method)
 /* "q_proj,v_proj", "all-linear" → targets. CONFIG_INVALID_SETTING naming what matches nothing. */
 bool adapter_parse_targets(const char *text, unsigned *targets, Err *err);
 const char *adapter_target_name(Role role); /* "q_proj" */
+/* Whether a text of targets is a regular expression. */
+bool adapter_is_pattern(const char *text);
+/* matches: [n_layers * ROLE_LINEAR_COUNT], the linears whose module path the pattern matches whole.
+ * CONFIG_INVALID_SETTING when it is none, or matches nothing. */
+bool adapter_match(const Model *model, const char *pattern, bool *matches, Err *err);
 
 /* The linears that models of this family have, a bit per Role. */
 unsigned adapter_targets_of(const Family *family);

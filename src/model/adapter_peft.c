@@ -62,6 +62,8 @@ static int64_t rope_heads(const Model *model, Role role)
 
 static Json *target_list(const AdapterConfig *config)
 {
+    if (config->pattern != NULL)
+        return json_new_text(config->pattern);
     Json *list = json_new_array();
     for (int role = 0; role < ROLE_LINEAR_COUNT; role++)
         if (config->targets >> role & 1u)
@@ -238,13 +240,20 @@ static bool add_module(const char *entry, unsigned *targets)
     return false;
 }
 
-static bool read_targets(const Json *json, const char *path, unsigned *targets, Err *err)
+static bool read_targets(const Json *json, const char *path, AdapterConfig *config, Arena *out,
+                         Err *err)
 {
     const Json *modules = json_get(json, "target_modules");
     const char *text = json_text(modules);
+    unsigned *targets = &config->targets;
     *targets = 0;
+    config->pattern = NULL;
     if (text != NULL && strcmp(text, "all-linear") == 0)
         *targets = ADAPTER_ALL_LINEAR;
+    else if (text != NULL && adapter_is_pattern(text)) {
+        *targets = ADAPTER_ALL_LINEAR;
+        config->pattern = arena_strdup(out, text);
+    }
     else if (text != NULL && !add_module(text, targets))
         return err_set(err, CODE, "'%s': target_modules '%.80s' is not supported", path, text);
     for (size_t i = 0; i < json_len(modules); i++) {
@@ -263,7 +272,7 @@ static bool read_config(const char *folder, AdapterConfig *config, Arena *out, E
     if (json == NULL)
         return false;
     bool ok = settings_supported(json, path, err) &&
-              read_targets(json, path, &config->targets, err);
+              read_targets(json, path, config, out, err);
     if (ok) {
         config->r = json_int(json_get(json, "r"), 8);
         config->alpha = json_double(json_get(json, "lora_alpha"), 8);

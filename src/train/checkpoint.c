@@ -103,6 +103,7 @@ static Json *adapter_json(const Adapter *adapter)
     json_put(json, "r", json_new_int(adapter->config.r));
     json_put(json, "alpha", json_new_double(adapter->config.alpha));
     json_put(json, "targets", json_new_int((int64_t)adapter->config.targets));
+    json_put(json, "pattern", json_new_text(adapter->config.pattern));
     json_put(json, "methods", json_new_int((int64_t)adapter->config.methods));
     json_put(json, "n_params", json_new_int(adapter->n_params));
     return json;

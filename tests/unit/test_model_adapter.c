@@ -126,6 +126,37 @@ static void test_first_values(void **state)
     assert_memory_not_equal(one + q0->a_offset, one + k0->a_offset, 256);
 }
 
+/* Patterns match whole paths; the layers that they leave out have no pair. */
+static void test_patterns(void **state)
+{
+    World *world = *state;
+    static const struct {
+        const char *pattern;
+        int64_t pairs; /* that re.fullmatch of Python finds among the 14 linears */
+    } cases[] = {
+        {".*_proj", 14},
+        {".*\\.(q|v)_proj", 4},
+        {"model\\.layers\\.1\\.mlp\\..*", 3},
+        {".*layers\\.[0].*|.*down_proj", 8},
+        {"q_proj|.*k_proj", 2},
+        {".*self_attn", 0},
+        {"(", 0},
+    };
+    assert_false(adapter_is_pattern("q_proj,v_proj") || adapter_is_pattern("all-linear"));
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        Err err = {0};
+        const AdapterConfig config = {.r = 4, .alpha = 8, .targets = ADAPTER_ALL_LINEAR,
+                                      .pattern = cases[i].pattern};
+        const Adapter *adapter = adapter_make(&world->model, &config, &world->arena, &err);
+        int64_t pairs = 0;
+        assert_true(adapter_is_pattern(cases[i].pattern));
+        for (int64_t p = 0; adapter != NULL && p < adapter->n_layers * ROLE_LINEAR_COUNT; p++)
+            pairs += adapter->pairs[p].present;
+        assert_int_equal(pairs, cases[i].pairs);
+        assert_int_equal(err.code, pairs > 0 ? 0 : ERR_CONFIG_INVALID_SETTING);
+    }
+}
+
 /* A DoRA adapter starts as its base: every length is its row's, times nothing. */
 static void test_first_magnitudes(void **state)
 {
@@ -293,7 +324,10 @@ static void test_settings(void **state)
         {"r", "100000000000", "r or lora_alpha"},
         {"target_modules", "[\"q_proj\", \"lm_head\"]", "'lm_head'"},
         {"target_modules", "[]", "names nothing"},
-        {"target_modules", "\".*_proj\"", "'.*_proj'"},
+        {"target_modules", "\".*_proj\"", NULL},
+        {"target_modules", "\".*\\\\.q_proj\"", "has no place"},
+        {"target_modules", "\"q_.*\"", "match no linear"},
+        {"target_modules", "\"(q_proj\"", "'(q_proj'"},
         {"target_modules", "[\"q_proj\"]", "has no place"},
     };
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
@@ -308,7 +342,8 @@ static void test_settings(void **state)
             continue;
         }
         assert_null(adapter);
-        assert_int_equal(err.code, ERR_RUNTIME_LORA_EXPORT_FAILED);
+        if (err.code != ERR_CONFIG_INVALID_SETTING) /* that of a pattern */
+            assert_int_equal(err.code, ERR_RUNTIME_LORA_EXPORT_FAILED);
         if (strstr(err.message, cases[i].named) == NULL)
             fail_msg("'%s' does not name %s", err.message, cases[i].named);
     }
@@ -341,6 +376,7 @@ int main(void)
         cmocka_unit_test(test_targets),
         cmocka_unit_test_setup_teardown(test_make, world_setup, world_teardown),
         cmocka_unit_test_setup_teardown(test_first_values, world_setup, world_teardown),
+        cmocka_unit_test_setup_teardown(test_patterns, world_setup, world_teardown),
         cmocka_unit_test_setup_teardown(test_first_magnitudes, world_setup, world_teardown),
         cmocka_unit_test_setup_teardown(test_backend_without_dora, world_setup, world_teardown),
         cmocka_unit_test_setup_teardown(test_round_trip, world_setup, world_teardown),
