@@ -34,6 +34,37 @@ def base(**change):
             **change}
 
 
+def pieces():
+    """As SentencePiece's tokenizers are written: U+2581, bytes as a last resort."""
+    vocab = ["<unk>", "<s>", "\u2581", "a", "b", "ab", "\u2581a", "\u2581ab", "<0x0A>", "<0xC3>", "<0xA9>", "1"]
+    steps = [{"type": "Prepend", "prepend": "\u2581"},
+             {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"}]
+    decoders = [{"type": "Replace", "pattern": {"String": "\u2581"}, "content": " "}, {"type": "ByteFallback"},
+                {"type": "Fuse"}, {"type": "Strip", "content": " ", "start": 1, "stop": 0}]
+    return base(added_tokens=[added(0, "<unk>", special=True), added(1, "<s>", special=True)],
+                normalizer={"type": "Sequence", "normalizers": steps}, pre_tokenizer=None,
+                decoder={"type": "Sequence", "decoders": decoders},
+                model={"type": "BPE", "unk_token": "<unk>", "fuse_unk": True, "byte_fallback": True,
+                       "ignore_merges": True, "vocab": {t: i for i, t in enumerate(vocab)},
+                       "merges": ["a b", "\u2581 ab", "\u2581 a"]})
+
+
+def metaspace():
+    steps = [{"type": "Strip", "strip_left": True, "strip_right": True}, {"type": "Lowercase"}, {"type": "NFKC"},
+             {"type": "Replace", "pattern": {"Regex": "\\s{2,}|x(?=b)"}, "content": " "}]
+    cuts = [{"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": "first", "split": True},
+            {"type": "WhitespaceSplit"}, {"type": "Punctuation", "behavior": "Contiguous"},
+            {"type": "CharDelimiterSplit", "delimiter": ","}, {"type": "Digits", "individual_digits": False},
+            {"type": "Split", "pattern": {"Regex": "[ab]"}, "behavior": "MergedWithPrevious", "invert": False},
+            {"type": "Split", "pattern": {"String": "c"}, "behavior": "Removed", "invert": False}]
+    vocab = ["a", "b", "\u2581", "\u2581a", "ab", "1"]
+    return base(added_tokens=[], normalizer={"type": "Sequence", "normalizers": steps},
+                pre_tokenizer={"type": "Sequence", "pretokenizers": cuts}, post_processor=None,
+                decoder={"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": "first", "split": True},
+                model={"type": "BPE", "vocab": {t: i for i, t in enumerate(vocab)},
+                       "merges": [["\u2581", "a"], ["a", "b"]]})
+
+
 def text(s):
     s = s.encode()
     return struct.pack("<Q", len(s)) + s
@@ -63,7 +94,8 @@ def main():
         {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}]}
     prefix = {"type": "ByteLevel", "add_prefix_space": True, "use_regex": True}
     seeds = {"plain": base(), "digits": base(pre_tokenizer=digits, normalizer=None),
-             "prefix": base(pre_tokenizer=prefix, normalizer={"type": "NFKD"})}
+             "prefix": base(pre_tokenizer=prefix, normalizer={"type": "NFKD"}),
+             "pieces": pieces(), "metaspace": metaspace()}
     for name, seed in seeds.items():
         (OUT / name).write_bytes(json.dumps(seed, ensure_ascii=False).encode() + b"\0\xff" + TEXT)
     (OUT / "gguf").write_bytes(gguf() + b"\0\xff" + TEXT)
