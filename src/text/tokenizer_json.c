@@ -148,6 +148,37 @@ static int64_t model_vocab_size(const Json *model)
     return size > 0 ? size : json_int(json_get(json_get(model, "text_config"), "vocab_size"), 0);
 }
 
+static bool place_tokens(Vocab *vocab, const TokenTable *table, char *blob, size_t *used, Err *err)
+{
+    const bool pieces = vocab->scheme == VOCAB_PIECES;
+    for (size_t i = 0; i < table->n_tokens; i++) {
+        const int64_t id = table->tokens[i].id;
+        assert(id >= 0 && id < vocab->size);
+        Str text = append_text(blob, used, table->tokens[i].text);
+        if (vocab->in_model[id] && !str_eq(vocab->texts[id], text))
+            return err_set(err, ERR_DEP_MODEL_LOAD_FAILED,
+                           "tokenizer.json has two tokens of the id %d", (int)id);
+        vocab->texts[id] = text;
+        vocab->kinds[id] = pieces && byte_piece(text) >= 0 ? TOKEN_BYTE : TOKEN_NORMAL;
+        vocab->in_model[id] = true;
+    }
+    return true;
+}
+
+/* A text that the vocabulary gives two ids, one of which an added token has taken. */
+static bool has_hidden_repeats(const Vocab *vocab, const TokenTable *table)
+{
+    for (size_t i = 0; i < table->n_tokens; i++) {
+        Str text = table->tokens[i].text;
+        if (str_eq(vocab->texts[table->tokens[i].id], text))
+            continue;
+        const int32_t found = str_map_find(&vocab->by_text, text);
+        if (found != TOKEN_NONE && vocab->in_model[found])
+            return true;
+    }
+    return false;
+}
+
 static bool read_vocab(Tokenizer *t, const Source *source, VocabScheme scheme, Arena *out,
                        Err *err)
 {
@@ -169,20 +200,13 @@ static bool read_vocab(Tokenizer *t, const Source *source, VocabScheme scheme, A
     vocab_init(&t->vocab, (int32_t)max_i64(size, padded), out);
     t->vocab.scheme = scheme;
     char *blob = arena_push(out, bytes + 1);
-    bool pieces = t->vocab.scheme == VOCAB_PIECES;
-    for (size_t i = 0; i < table->n_tokens; i++) {
-        int64_t id = table->tokens[i].id;
-        assert(id >= 0 && id < t->vocab.size);
-        Str text = append_text(blob, &used, table->tokens[i].text);
-        t->vocab.texts[id] = text;
-        t->vocab.kinds[id] = pieces && byte_piece(text) >= 0 ? TOKEN_BYTE : TOKEN_NORMAL;
-        t->vocab.in_model[id] = true;
-    }
+    if (!place_tokens(&t->vocab, table, blob, &used, err))
+        return false;
     read_added(t, added, blob, &used, out);
     assert(used <= bytes);
     fill_holes(&t->vocab, out);
     vocab_finish(&t->vocab, out);
-    return t->vocab.n_repeated == 0 ||
+    return (t->vocab.n_repeated == 0 && !has_hidden_repeats(&t->vocab, table)) ||
            err_set(err, ERR_DEP_MODEL_LOAD_FAILED, "tokenizer.json has two tokens of one text");
 }
 
