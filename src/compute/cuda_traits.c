@@ -263,14 +263,15 @@ static size_t weight_bytes(const Backend *backend, const Weight *weight)
 /* What the kernels of this plug-in are compiled for. */
 static bool supports(const Backend *backend, const ComputeNeeds *needs, Err *err)
 {
-    static const int head_dims[] = {16, 32, 64, 128};
+    static const int head_dims[] = {16, 32, 64, 80, 128, 256};
     (void)backend;
     bool head = false;
     for (size_t i = 0; i < COUNT_OF(head_dims); i++)
         head = head || head_dims[i] == needs->head_dim;
     if (!head)
         err_set(err, ERR_DEP_MODEL_LOAD_FAILED,
-                "the CUDA backend has no attention for heads of %d elements (16, 32, 64, 128)",
+                "the CUDA backend has no attention for heads of %d elements "
+                "(16, 32, 64, 80, 128, 256)",
                 needs->head_dim);
     else if (needs->widest_norm > CUDA_NORM_MAX_COLS)
         err_set(err, ERR_DEP_MODEL_LOAD_FAILED,

@@ -3,7 +3,7 @@
  * alone: two runs give equal bits, recomputed segments and replayed passes give the bits of kept
  * ones and of calls, and the slabs that the plan asked for are filled exactly.
  *
- * The model with 24-wide heads is left out: this backend's attention has no such kernel.
+ * Models with 12- and 24-wide heads are left out: this backend's attention has no such kernels.
  */
 #include "test_support.h"
 
@@ -13,8 +13,13 @@
 enum { STEPS = 10, PARAMS_MAX = 1 << 16 };
 /* What bf16 leaves of these models is little: PyTorch's own bf16 against its f32, eight random rows
  * of 48 tokens, has whole gradients from 0.9972 to 0.9995 and worst tensors from 0.9945 to 0.9991
- * (means on qwen2/wide: 0.9987 and 0.9973). Ours is to be better than those means. */
-static const double WHOLE_LEAST = 0.999, TENSOR_LEAST = 0.998, LOSS_TOLERANCE = 0.01;
+ * (means on qwen2/wide: 0.9987 and 0.9973). Ours is to be better than those means. The long
+ * frequencies of phi3/longrope enlarge every rounding: PyTorch's falls to 0.9930 and 0.9905. */
+typedef struct Bar {
+    double whole, tensor;
+} Bar;
+static const Bar USUAL = {0.999, 0.998}, ENLARGED = {0.992, 0.990};
+static const double LOSS_TOLERANCE = 0.01;
 
 typedef struct Outcome {
     double loss[STEPS];
@@ -107,7 +112,7 @@ static double worst_cosine(const char *folder, const char *adapter, const float 
     return worst;
 }
 
-static void compare(const char *name)
+static void compare(const char *name, Bar least)
 {
     static Outcome cpu, gpu, other;
     char folder[512], adapter[600];
@@ -136,40 +141,34 @@ static void compare(const char *name)
         assert_memory_equal(gpu.loss, other.loss, sizeof gpu.loss);
         assert_memory_equal(gpu.values, other.values, bytes);
     }
-    assert_true(whole >= WHOLE_LEAST && worst >= TENSOR_LEAST);
+    assert_true(whole >= least.whole && worst >= least.tensor);
     for (int i = 0; i < STEPS; i++)
         assert_true(fabs(gpu.loss[i] - cpu.loss[i]) <= LOSS_TOLERANCE * cpu.loss[i]);
 }
 
-static void tied_llama(void **state)
-{
-    (void)state;
-    compare("llama/tied");
-}
-
-static void scaled_llama(void **state)
-{
-    (void)state;
-    compare("llama/scaled");
-}
-
-static void biased_qwen2(void **state)
-{
-    (void)state;
-    compare("qwen2/biased");
-}
-
-static void wide_qwen2(void **state)
-{
-    (void)state;
-    compare("qwen2/wide");
-}
+#define MODELS(X)                                                                             \
+    X(llama_tied, "llama/tied", USUAL)                                                        \
+    X(llama_scaled, "llama/scaled", USUAL)                                                    \
+    X(mistral_v03, "mistral/v03", USUAL)                                                      \
+    X(qwen2_biased, "qwen2/biased", USUAL)                                                    \
+    X(qwen2_wide, "qwen2/wide", USUAL)                                                        \
+    X(qwen3_tied, "qwen3/tied", USUAL)                                                        \
+    X(gemma3_windows, "gemma3/windows", USUAL)                                                \
+    X(gemma3_period2, "gemma3/period2", USUAL)                                                \
+    X(phi3_window, "phi3/window", USUAL)                                                      \
+    X(phi3_longrope, "phi3/longrope", ENLARGED)
+#define TEST(name, folder, bar)                                                               \
+    static void name(void **state)                                                            \
+    {                                                                                         \
+        (void)state;                                                                          \
+        compare(folder, bar);                                                                 \
+    }
+MODELS(TEST)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(tied_llama), cmocka_unit_test(scaled_llama),
-        cmocka_unit_test(biased_qwen2), cmocka_unit_test(wide_qwen2)};
+#define ROW(name, folder, bar) cmocka_unit_test(name),
+    const struct CMUnitTest tests[] = {MODELS(ROW)};
     Backend backend;
     Err err = {0};
     if (!backend_open_cuda(&backend, 0, &err)) {

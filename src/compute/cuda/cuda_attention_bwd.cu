@@ -16,7 +16,7 @@
 
 template <int D> static __global__ void attention_delta(AttentionKernel a)
 {
-    enum { LANES = D / VEC }; /* threads a row */
+    enum { LANES = RowLanes<D>::LANES };
     const int64_t i = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) / LANES;
     const int lane = threadIdx.x % LANES;
     const int64_t t = i / a.n_heads;
@@ -301,7 +301,7 @@ static void launch_queries(cudaStream_t stream, const AttentionKernel *args)
 
 template <int D> static void launch_delta(cudaStream_t stream, const AttentionKernel *args)
 {
-    const int64_t threads = (int64_t)args->n_queries * args->n_heads * (D / VEC);
+    const int64_t threads = (int64_t)args->n_queries * args->n_heads * RowLanes<D>::LANES;
     attention_delta<D><<<blocks_for(threads, 256), 256, 0, stream>>>(*args);
 }
 
@@ -323,6 +323,16 @@ extern "C" void kernel_attention_bwd(cudaStream_t stream, int head_dim, const At
         launch_delta<64>(stream, args);
         if (keys) launch_keys<64, 64, 4, 3>(stream, args);
         if (queries) launch_queries<64, 2, 32, 4>(stream, args);
+        break;
+    case 80:
+        launch_delta<80>(stream, args);
+        if (keys) launch_keys<80, 64, 4, 2>(stream, args);
+        if (queries) launch_queries<80, 2, 32, 4>(stream, args);
+        break;
+    case 256: /* small tiles: those of 128 would not fit the shared memory of consumer cards */
+        launch_delta<256>(stream, args);
+        if (keys) launch_keys<256, 16, 2, 1>(stream, args);
+        if (queries) launch_queries<256, 1, 16, 2>(stream, args);
         break;
     default:
         launch_delta<128>(stream, args);

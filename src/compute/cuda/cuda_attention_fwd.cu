@@ -144,7 +144,8 @@ static void launch(cudaStream_t stream, const AttentionKernel *args)
 
 extern "C" int kernel_attention_supports(int head_dim)
 {
-    return head_dim == 16 || head_dim == 32 || head_dim == 64 || head_dim == 128;
+    return head_dim == 16 || head_dim == 32 || head_dim == 64 || head_dim == 80 ||
+           head_dim == 128 || head_dim == 256;
 }
 
 extern "C" void kernel_attention_fwd(cudaStream_t stream, int head_dim, const AttentionKernel *args)
@@ -153,6 +154,8 @@ extern "C" void kernel_attention_fwd(cudaStream_t stream, int head_dim, const At
     case 16: launch<16, 1, 64, 4>(stream, args); break;
     case 32: launch<32, 1, 64, 4>(stream, args); break;
     case 64: launch<64, 2, 64, 4>(stream, args); break;
+    case 80: launch<80, 2, 64, 4>(stream, args); break;
+    case 256: launch<256, 1, 16, 4>(stream, args); break;
     default: launch<128, 2, 64, 4>(stream, args); break;
     }
 }

@@ -110,7 +110,7 @@ void kernel_glu_bwd(cudaStream_t stream, const GluKernel *args);
 void kernel_copy_rows(cudaStream_t stream, const void *src, int64_t src_stride, void *dst,
                       int64_t dst_stride, const int32_t *index, int64_t rows, int64_t cols);
 
-/* Attention (compute.h, AttentionArgs). head_dim 16, 32, 64 or 128. */
+/* Attention (compute.h, AttentionArgs). head_dim 16, 32, 64, 80, 128 or 256. */
 typedef struct AttentionKernel {
     const void *q, *k, *v, *dy;
     void *y, *dq, *dk, *dv;

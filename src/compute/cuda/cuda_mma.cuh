@@ -199,14 +199,20 @@ static __device__ __forceinline__ float fast_exp2(float x)
 
 #define LOG2E 1.4426950408889634f
 
-/* delta of one row and head = sum over d of y * dy, by D / VEC neighbouring threads; 0 behind the
- * last query. */
+/* Threads of a row of D elements, a vector each: a power of two, the last ones idle. */
+template <int D> struct RowLanes {
+    enum { VECTORS = D / VEC, LANES = VECTORS <= 2 ? 2 : VECTORS <= 4 ? 4 : VECTORS <= 8 ? 8
+                                      : VECTORS <= 16 ? 16 : 32 };
+};
+
+/* delta of one row and head = sum over d of y * dy, by that many neighbouring threads; 0 behind
+ * the last query. */
 template <int D>
 static __device__ __forceinline__ float attention_row_delta(const AttentionKernel &a, int64_t t,
                                                             int head, int lane)
 {
     float sum = 0;
-    if (t < a.n_queries) {
+    if (t < a.n_queries && lane < RowLanes<D>::VECTORS) {
         float y[VEC], dy[VEC];
         load8<0>(a.y, t * a.y_stride + (int64_t)head * D + lane * VEC, y);
         load8<0>(a.dy, t * a.dy_stride + (int64_t)head * D + lane * VEC, dy);
@@ -215,7 +221,7 @@ static __device__ __forceinline__ float attention_row_delta(const AttentionKerne
             sum += y[j] * dy[j];
     }
 #pragma unroll
-    for (int offset = D / VEC / 2; offset > 0; offset /= 2)
+    for (int offset = RowLanes<D>::LANES / 2; offset > 0; offset /= 2)
         sum += __shfl_xor_sync(0xffffffffu, sum, offset);
     return sum;
 }
