@@ -40,9 +40,24 @@ static bool has_weights(Arena *scratch, const char *folder)
            path_exists(path_join(scratch, folder, "model.safetensors.index.json"));
 }
 
+/* As the choices of the option. */
+static Dtype base_type(const Settings *s)
+{
+    static const struct {
+        const char *name;
+        Dtype dtype;
+    } types[] = {{"q8_0", DTYPE_Q8_0}, {"q6_k", DTYPE_Q6_K}, {"q5_k", DTYPE_Q5_K},
+                 {"q4_k", DTYPE_Q4_K}, {"q4_0", DTYPE_Q4_0}};
+    for (size_t i = 0; i < COUNT_OF(types); i++)
+        if (settings_is(s, OPTION_BASE_TYPE, types[i].name))
+            return types[i].dtype;
+    return DTYPE_BF16;
+}
+
 static bool imagine(Estimate *e, const char *name, Json *config)
 {
-    return config != NULL && model_imagine(&e->model, name, config, &e->arena, &e->t->err);
+    return config != NULL && model_imagine(&e->model, name, config, base_type(&e->t->settings),
+                                           &e->arena, &e->t->err);
 }
 
 /* What lies on this machine as it lies there; else a preset's configuration. */

@@ -6,8 +6,10 @@
 
 #include "model/model.h"
 
-/* config: that of a config.json; the model takes it over, on failure too. Matrices are bf16.
- * DEP_MODEL_LOAD_FAILED as model_open. Lives in `out`; close it with model_close. */
-bool model_imagine(Model *model, const char *name, Json *config, Arena *out, Err *err);
+/* config: that of a config.json; the model takes it over, on failure too. matrices: their
+ * type; those with rows that are no whole blocks of it are bf16. DEP_MODEL_LOAD_FAILED as
+ * model_open. Lives in `out`; close it with model_close. */
+bool model_imagine(Model *model, const char *name, Json *config, Dtype matrices, Arena *out,
+                   Err *err);
 
 #endif

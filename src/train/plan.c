@@ -241,7 +241,14 @@ static bool give_up_least(const PlanSubject *subject, SegmentMode wanted, uint64
     return true;
 }
 
-/* Candidates in the order in which they are wanted, from one segment mode to another. */
+static SegmentMode next_stage(SegmentMode mode)
+{
+    return (mode / SEGMENT_STAGE + 1) * SEGMENT_STAGE;
+}
+
+/* Candidates in the order in which they are wanted, from one segment mode to another: a stage costs
+ * more time than a smaller batch does. Recomputing costs most and by the segment: the smallest
+ * batch recomputes fewest. */
 static Fit choose_between(const PlanSubject *subject, SegmentMode first, SegmentMode last,
                           uint64_t limit, PlanArenas *arenas, MemoryPlan *plan, Err *err)
 {
@@ -253,17 +260,19 @@ static Fit choose_between(const PlanSubject *subject, SegmentMode first, Segment
             most /= 2;
         least = 1;
     }
-    const SegmentMode modes[] = {first, last};
-    for (size_t i = 0; i < COUNT_OF(modes); i++) {
-        for (int32_t batch = most; batch >= least; batch /= 2) {
-            const Fit fit = try_plan(subject, batch, modes[i], limit, arenas, plan, err);
+    SegmentMode before = first;
+    for (SegmentMode mode = first; mode <= last; mode = next_stage(mode)) {
+        const int32_t largest = mode == SEGMENT_RECOMPUTE ? least : most;
+        for (int32_t batch = largest; batch >= least; batch /= 2) {
+            const Fit fit = try_plan(subject, batch, mode, limit, arenas, plan, err);
             if (fit == FIT_NO)
                 continue;
-            if (fit == FIT_YES && i > 0 &&
-                !give_up_least(subject, first, limit, arenas, plan, err))
+            if (fit == FIT_YES && mode > first &&
+                !give_up_least(subject, before, limit, arenas, plan, err))
                 return FIT_ERROR;
             return fit;
         }
+        before = mode;
     }
     return FIT_NO;
 }
