@@ -30,7 +30,7 @@ static void imagined_as_it_is(void **state)
         Json *config = json_load(path_join(&arena, folder, "config.json"), ERR_INTERNAL_ERROR,
                                  &err);
         if (!model_open(&real, folder, &arena, &err) ||
-            !model_imagine(&model, folder, config, &arena, &err))
+            !model_imagine(&model, folder, config, DTYPE_BF16, &arena, &err))
             fail_msg("%s", err.message);
         assert_same_shape(MODELS[m], &real.embed, &model.embed);
         assert_same_shape(MODELS[m], &real.head, &model.head);
@@ -75,7 +75,7 @@ static void presets_have_their_size(void **state)
         assert_true(arena_open(&arena, 0, &err));
         const ModelPreset *preset = model_preset(published[i].name);
         Json *config = json_parse(str_of(preset->config), "preset", ERR_INTERNAL_ERROR, &err);
-        if (!model_imagine(&model, preset->name, config, &arena, &err))
+        if (!model_imagine(&model, preset->name, config, DTYPE_BF16, &arena, &err))
             fail_msg("%s", err.message);
         assert_int_equal(model_parameter_count(&model), published[i].parameters);
         model_close(&model);
@@ -95,7 +95,7 @@ static void not_a_model(void **state)
         Model model;
         assert_true(arena_open(&arena, 0, &err));
         Json *config = json_parse(str_of(bad[i]), "bad", ERR_INTERNAL_ERROR, &err);
-        assert_false(model_imagine(&model, "bad", config, &arena, &err));
+        assert_false(model_imagine(&model, "bad", config, DTYPE_BF16, &arena, &err));
         assert_int_equal(err.code, ERR_DEP_MODEL_LOAD_FAILED);
         arena_close(&arena);
     }
