@@ -113,8 +113,8 @@ int32_t train_halved(int32_t batch_size);
  * 8, 4, 2, 1 that fits with the segments asked for, else at the next stage (tape.h; recomputing: 1
  * alone), and then with as few segments there as fit. Packed weights on a device are made wide once
  * where all but remaking can be spared then, else at every use, which costs less than recomputing.
- * On a device the limit is its free memory less a reserve of 256 MiB. RUNTIME_OUT_OF_MEMORY with the
- * bytes of each part when nothing fits. */
+ * On a device the limit is its free memory less a reserve of 256 MiB. RUNTIME_OUT_OF_MEMORY with
+ * the bytes of each part when nothing fits. */
 bool train_plan(Model *model, Adapter *adapter, const Dataset *dataset, Backend *backend,
                 const TrainOptions *options, MemoryPlan *plan, Err *err);
 
