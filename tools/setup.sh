@@ -1,6 +1,7 @@
 #!/bin/sh
 # setup.sh — installs what a build needs, by apt, and says so. Does nothing when all is there.
-# Usage: tools/setup.sh [fuzz] [oracles]     adds what `make fuzz` and `make oracles` need
+# Usage: tools/setup.sh [fuzz] [oracles] [cuda]     adds what `make fuzz`, `make oracles` and a CUDA
+# compiler by pip need
 set -eu
 
 packages="gcc libc6-dev cmake ninja-build pkg-config ca-certificates libdnnl-dev libjansson-dev
@@ -8,8 +9,8 @@ packages="gcc libc6-dev cmake ninja-build pkg-config ca-certificates libdnnl-dev
 for group in "$@"; do
   case $group in
     fuzz) packages="$packages clang libclang-rt-dev libomp-dev" ;;
-    oracles) packages="$packages g++" ;;
-    *) echo "setup: unknown group '$group' (fuzz, oracles)" >&2; exit 64 ;;
+    oracles | cuda) packages="$packages g++" ;;
+    *) echo "setup: unknown group '$group' (fuzz, oracles, cuda)" >&2; exit 64 ;;
   esac
 done
 

@@ -5,6 +5,7 @@
 #include "compute/cuda_loader.h"
 
 #include "compute/cuda_plugin.h"
+#include "core/file.h"
 #include "core/log.h"
 #include "core/os.h"
 
@@ -70,7 +71,7 @@ static const char *const *cublas_candidates(void)
 }
 
 /* Beside the file that this code is in, in a library folder next to it, then where the system
- * searches. */
+ * searches. NULL with dlerror: of the first file that is there and does not load. */
 static void *open_plugin(char *path, size_t path_size)
 {
     static const char *const beside[] = {"", "../lib/", "../lib64/"};
@@ -85,7 +86,7 @@ static void *open_plugin(char *path, size_t path_size)
             if (length <= 0 || (size_t)length >= path_size)
                 continue;
             void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-            if (library != NULL)
+            if (library != NULL || path_exists(path))
                 return library;
         }
     }
