@@ -10,6 +10,7 @@
 #include "core/os.h"
 
 #include <dlfcn.h>
+#include <elf.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -70,8 +71,27 @@ static const char *const *cublas_candidates(void)
     return all.list;
 }
 
+/* Whether a library has all the bytes that its header speaks of: the system's loader maps one that
+ * was cut and dies reading it. What is no such library is left to the loader's own words. */
+static bool is_whole(const char *path)
+{
+    Elf64_Ehdr header;
+    FILE *file = fopen(path, "rb");
+    if (file == NULL)
+        return true;
+    bool whole = true;
+    if (fread(&header, sizeof header, 1, file) == 1 &&
+        memcmp(header.e_ident, ELFMAG, SELFMAG) == 0 && fseeko(file, 0, SEEK_END) == 0) {
+        const uint64_t table = (uint64_t)header.e_shentsize * header.e_shnum;
+        const uint64_t size = (uint64_t)ftello(file);
+        whole = table <= size && header.e_shoff <= size - table;
+    }
+    fclose(file);
+    return whole;
+}
+
 /* Beside the file that this code is in, in a library folder next to it, then where the system
- * searches. NULL with dlerror: of the first file that is there and does not load. */
+ * searches. NULL: dlerror, or none where `path` was cut, of the first file that is there. */
 static void *open_plugin(char *path, size_t path_size)
 {
     static const char *const beside[] = {"", "../lib/", "../lib64/"};
@@ -85,6 +105,8 @@ static void *open_plugin(char *path, size_t path_size)
                                   folder == 0 ? "./" : "", folder, self.dli_fname, beside[i]);
             if (length <= 0 || (size_t)length >= path_size)
                 continue;
+            if (!is_whole(path))
+                return NULL;
             void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
             if (library != NULL || path_exists(path))
                 return library;
@@ -101,8 +123,10 @@ bool backend_open_cuda(Backend *backend, int device, Err *err)
     void *library = open_plugin(path, sizeof path);
     if (library == NULL) {
         const char *why = dlerror();
+        if (why == NULL)
+            return err_set(err, ERR_DEP_GPU_NOT_AVAILABLE, "'%s' is only a part of itself", path);
         return err_set(err, ERR_DEP_GPU_NOT_AVAILABLE, "the CUDA backend cannot be opened: %s",
-                       why == NULL ? "'" CUDA_PLUGIN_FILE "' not found" : why);
+                       why);
     }
     BackendOpenFn *open_backend = NULL;
     *(void **)&open_backend = dlsym(library, CUDA_PLUGIN_SYMBOL);
