@@ -247,8 +247,8 @@ static SegmentMode next_stage(SegmentMode mode)
 }
 
 /* Candidates in the order in which they are wanted, from one segment mode to another: a stage costs
- * more time than a smaller batch does. Recomputing costs most and by the segment: the smallest
- * batch recomputes fewest. */
+ * more time than a smaller batch does. Recomputing costs most and by the segment: where it is not
+ * asked for, the smallest batch recomputes fewest. */
 static Fit choose_between(const PlanSubject *subject, SegmentMode first, SegmentMode last,
                           uint64_t limit, PlanArenas *arenas, MemoryPlan *plan, Err *err)
 {
@@ -262,7 +262,7 @@ static Fit choose_between(const PlanSubject *subject, SegmentMode first, Segment
     }
     SegmentMode before = first;
     for (SegmentMode mode = first; mode <= last; mode = next_stage(mode)) {
-        const int32_t largest = mode == SEGMENT_RECOMPUTE ? least : most;
+        const int32_t largest = mode == SEGMENT_RECOMPUTE && mode > first ? least : most;
         for (int32_t batch = largest; batch >= least; batch /= 2) {
             const Fit fit = try_plan(subject, batch, mode, limit, arenas, plan, err);
             if (fit == FIT_NO)
@@ -296,15 +296,15 @@ static bool choose(PlanSubject *subject, PlanArenas *arenas, MemoryPlan *plan, E
     const uint64_t limit = memory_limit(options, subject->backend);
     const bool device = subject->backend->traits.memory == MEMORY_DEVICE;
     const SegmentMode last = device ? SEGMENT_OFFLOAD : SEGMENT_RECOMPUTE;
+    const SegmentMode first = options->segments < last ? options->segments : last;
     Fit fit = FIT_NO;
     if (device && options->weights == WEIGHTS_WIDENED && has_packed_weights(subject->model)) {
-        const SegmentMode cheap =
-            options->segments > SEGMENT_REMAKE ? options->segments : SEGMENT_REMAKE;
-        fit = choose_between(subject, options->segments, cheap, limit, arenas, plan, err);
+        const SegmentMode cheap = first > SEGMENT_REMAKE ? first : SEGMENT_REMAKE;
+        fit = choose_between(subject, first, cheap, limit, arenas, plan, err);
         subject->weights = WEIGHTS_PACKED;
     }
     if (fit == FIT_NO)
-        fit = choose_between(subject, options->segments, last, limit, arenas, plan, err);
+        fit = choose_between(subject, first, last, limit, arenas, plan, err);
     return fit == FIT_YES || (fit == FIT_NO && too_large(plan, subject->adapter, limit, err));
 }
 

@@ -22,6 +22,8 @@ run $T --steps 6 --save-steps 3 -o again --threads 1; expect_code 0
 cmp -s whole/lora/adapter_model.safetensors again/lora/adapter_model.safetensors || fail 'two runs differ'
 run $T --steps 6 -o recomputed --gradient-checkpointing true; expect_code 0
 cmp -s whole/lora/adapter_model.safetensors recomputed/lora/adapter_model.safetensors || fail 'recomputation changes bits'
+run $T --steps 6 -o offloaded --gradient-checkpointing offload; expect_code 0
+cmp -s whole/lora/adapter_model.safetensors offloaded/lora/adapter_model.safetensors || fail 'offloading changes bits'
 # killed at the checkpoint after step 3, resumed: the same bits
 BACKPROPAGATE_FAULT=kill:30 "$BACKPROP" $T --steps 6 --save-steps 1 -o killed >out 2>err; CODE=$?; LAST='killed run'
 [ "$CODE" -ne 0 ] || fail 'the fault did not kill the run'
