@@ -35,6 +35,15 @@ static __global__ void convert_copy(const uint4 *src, bf16 *dst, int64_t dst_str
         *(uint4 *)(dst + i / vectors * dst_stride + i % vectors * VEC) = src[i];
 }
 
+/* Every packed type: its name in capitals, in small letters, elements of a block. */
+#define PACKED_TYPES(X)                                                                       \
+    X(Q4_0, q4_0, QB_BLOCK) X(Q4_1, q4_1, QB_BLOCK)                                           \
+    X(Q5_0, q5_0, QB_BLOCK) X(Q5_1, q5_1, QB_BLOCK)                                           \
+    X(Q8_0, q8_0, QB_BLOCK) X(IQ4_NL, iq4_nl, QB_BLOCK)                                       \
+    X(Q2_K, q2_k, QB_SUPER) X(Q3_K, q3_k, QB_SUPER)                                           \
+    X(Q4_K, q4_k, QB_SUPER) X(Q5_K, q5_k, QB_SUPER)                                           \
+    X(Q6_K, q6_k, QB_SUPER) X(IQ4_XS, iq4_xs, QB_SUPER)
+
 /* A thread a run of sixteen elements, a block of threads a row. */
 template <int TYPE>
 static __device__ __forceinline__ void decode_run(const uint8_t *row, int run, float *out)
@@ -43,18 +52,7 @@ static __device__ __forceinline__ void decode_run(const uint8_t *row, int run, f
     if (TYPE == SOURCE_##KIND)                                                                 \
         qb_run_##kind(row + (int64_t)(run / ((elements) / QB_RUN)) * QB_##KIND##_BYTES,        \
                       run % ((elements) / QB_RUN), out);
-    RUN_OF(Q4_0, q4_0, QB_BLOCK)
-    RUN_OF(Q4_1, q4_1, QB_BLOCK)
-    RUN_OF(Q5_0, q5_0, QB_BLOCK)
-    RUN_OF(Q5_1, q5_1, QB_BLOCK)
-    RUN_OF(Q8_0, q8_0, QB_BLOCK)
-    RUN_OF(IQ4_NL, iq4_nl, QB_BLOCK)
-    RUN_OF(Q2_K, q2_k, QB_SUPER)
-    RUN_OF(Q3_K, q3_k, QB_SUPER)
-    RUN_OF(Q4_K, q4_k, QB_SUPER)
-    RUN_OF(Q5_K, q5_k, QB_SUPER)
-    RUN_OF(Q6_K, q6_k, QB_SUPER)
-    RUN_OF(IQ4_XS, iq4_xs, QB_SUPER)
+    PACKED_TYPES(RUN_OF)
 #undef RUN_OF
 }
 
@@ -93,23 +91,12 @@ static __global__ void embed_runs(const uint8_t *table, int64_t row_bytes, const
 /* Calls f with the type as a constant, and the bytes of a row of it. */
 template <typename F> static void for_packed_type(SourceType type, int64_t cols, F f)
 {
-#define PACKED(KIND, elements)                                                                 \
+#define PACKED(KIND, kind, elements)                                                           \
     case SOURCE_##KIND:                                                                        \
         f(std::integral_constant<int, SOURCE_##KIND>{}, cols / (elements) * QB_##KIND##_BYTES); \
         break;
     switch (type) {
-        PACKED(Q4_0, QB_BLOCK)
-        PACKED(Q4_1, QB_BLOCK)
-        PACKED(Q5_0, QB_BLOCK)
-        PACKED(Q5_1, QB_BLOCK)
-        PACKED(Q8_0, QB_BLOCK)
-        PACKED(IQ4_NL, QB_BLOCK)
-        PACKED(Q2_K, QB_SUPER)
-        PACKED(Q3_K, QB_SUPER)
-        PACKED(Q4_K, QB_SUPER)
-        PACKED(Q5_K, QB_SUPER)
-        PACKED(Q6_K, QB_SUPER)
-        PACKED(IQ4_XS, QB_SUPER)
+        PACKED_TYPES(PACKED)
     default: break; /* plain types do not come here */
     }
 #undef PACKED
